@@ -1,0 +1,230 @@
+"""The catalogue: every schedule, sampler, network ... that the package holds, found by reading it.
+
+A *family* is a folder, such as `undiffuse/samplers`. A class in it that carries
+`name: ClassVar[str] = "..."` is an *entry* of the family; nothing has to be registered. Names are
+read from the syntax trees of the files, so listing a family imports nothing, and above all not
+torch. Objects are described as JSON by their class and their fields:
+
+    {"kind": "schedules.vp", "beta_min": 0.1, "beta_max": 20.0}
+
+and built from it again. Only entries of the catalogue can be built, so a file can name no other
+code.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from undiffuse.errors import UndiffuseError, unknown
+
+ROOT = Path(__file__).parent
+
+
+class Entry(NamedTuple):
+    """One class of a family: its name, where it is, and the first line of its docstring."""
+
+    name: str
+    module: str
+    qualname: str
+    summary: str
+
+
+@functools.cache
+def entries(family: str) -> dict[str, Entry]:
+    """All entries of a family ("samplers", "objectives.times") by name, in alphabetical order."""
+    folder = ROOT.joinpath(*family.split("."))
+    found: dict[str, Entry] = {}
+    for file in sorted(folder.glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and (name := _name_of(node)) is not None:
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                found[name] = Entry(name, f"undiffuse.{family}.{file.stem}", node.name, summary)
+    return dict(sorted(found.items()))
+
+
+def _name_of(node: ast.ClassDef) -> str | None:
+    for line in node.body:
+        if (
+            isinstance(line, ast.AnnAssign)
+            and isinstance(line.target, ast.Name)
+            and line.target.id == "name"
+            and isinstance(line.value, ast.Constant)
+            and isinstance(line.value.value, str)
+        ):
+            return line.value.value
+    return None
+
+
+def names(family: str) -> list[str]:
+    """The names of a family.
+
+    >>> "ddim" in names("samplers")
+    True
+    """
+    return list(entries(family))
+
+
+def load(family: str, name: str) -> type[Any]:
+    """The class called `name` in `family`.
+
+    Raises:
+        UndiffuseError: there is no such name; the nearest one is suggested.
+    """
+    entry = entries(family).get(name)
+    if entry is None:
+        raise unknown(singular(family), name, names(family))
+    found: type[Any] = getattr(importlib.import_module(entry.module), entry.qualname)
+    return found
+
+
+def singular(family: str) -> str:
+    """The word for one member of a family, as it stands in messages."""
+    return {"data": "data set", "objectives.times": "distribution of times"}.get(
+        family, family.rpartition(".")[2].removesuffix("s")
+    )
+
+
+# ------------------------------------------------------------------ objects as JSON, and back
+
+
+def describe(value: Any) -> Any:
+    """A JSON value from which `build` makes an equal object: `{"kind": "family.name", fields}`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        family = type(value).__module__.removeprefix("undiffuse.").rpartition(".")[0]
+        fields = {
+            field.name: describe(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.init
+        }
+        name = getattr(type(value), "name", None)
+        if name is None:
+            raise UndiffuseError(f"{type(value).__name__} has no name and cannot be written down")
+        return {"kind": f"{family}.{name}", **fields}
+    if isinstance(value, tuple | list):
+        return [describe(item) for item in value]
+    return value
+
+
+def build(config: Any, family: str | None = None) -> Any:
+    """The object that a description stands for.
+
+    `config` is what `describe` gives. Where the family is known, a bare name ("ddim"), a call
+    ("ddim(eta=1)") or a table with `name` instead of `kind` will do; a name may end in a class
+    method that makes the object ("discrete.linear").
+
+    Raises:
+        UndiffuseError: unknown kind, unknown or missing option, option out of range.
+    """
+    if isinstance(config, str) and family is not None:
+        return parse(family, config)
+    if isinstance(config, list):
+        return tuple(build(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    options = dict(config)
+    if "kind" in options:
+        kind = str(options.pop("kind"))
+        wanted, family = family, kind.rpartition(".")[0]
+        name = kind.rpartition(".")[2]
+        if wanted is not None and family != wanted:
+            raise UndiffuseError(f"'{kind}' is not one of the {wanted}; use one of {names(wanted)}")
+    elif "name" in options and family is not None:
+        name = str(options.pop("name"))
+    else:
+        raise UndiffuseError(f"this object has no 'kind' and cannot be read: {config}")
+    name, _, maker = name.partition(".")
+    if not ROOT.joinpath(*family.split(".")).is_dir() or not family.replace(".", "").isidentifier():
+        raise UndiffuseError(f"there is no family of objects '{family}' in this version")
+    cls = load(family, name)
+    make: Callable[..., Any] = _maker(cls, maker, f"{singular(family)} '{name}'") if maker else cls
+    options = {key: build(value) for key, value in options.items()}
+    try:
+        return make(**options)
+    except TypeError as error:
+        known = [f.name for f in dataclasses.fields(cls) if f.init]
+        reason = re.sub(r"^.*?\(\) ", "", str(error))
+        raise UndiffuseError(
+            f"{singular(family)} '{name}': {reason} (its options: {', '.join(known) or 'none'})"
+        ) from error
+
+
+def _maker(cls: type[Any], maker: str, what: str) -> Callable[..., Any]:
+    makers = [k for k, v in vars(cls).items() if isinstance(v, classmethod) and k[0] != "_"]
+    if maker not in makers:
+        raise unknown(f"form of {what}", maker, makers)
+    made: Callable[..., Any] = getattr(cls, maker)
+    return made
+
+
+def parse(family: str, text: str) -> Any:
+    """The object written as `name` or `name(option=value, ...)`; values are JSON literals.
+
+    >>> parse("samplers", "ddim(eta=0.5)")
+    DDIM(eta=0.5)
+
+    Raises:
+        UndiffuseError: the text has another form, or the name or an option is unknown.
+    """
+    match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\((.*)\))?\s*", text)
+    if match is None:
+        raise UndiffuseError(f"cannot read '{text}'; write name or name(option=value, ...)")
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in (match[2] or "").split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UndiffuseError(f"cannot read '{item}' in '{text}'; write option=value")
+        try:
+            options[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key.strip()] = value.strip()
+    return build({"name": match[1], **options}, family)
+
+
+# ------------------------------------------------------------------ checks and lazy packages
+
+
+def check(holds: bool, owner: object, field: str, rule: str) -> None:
+    """Refuse a field of a dataclass that breaks its rule, naming class, field, rule and value."""
+    if not holds:
+        value = getattr(owner, field)
+        raise UndiffuseError(f"{type(owner).__name__}: {field} must be {rule}, not {value!r}")
+
+
+def finite(*values: object) -> bool:
+    """Whether all values are finite real numbers (booleans are not numbers here)."""
+    return all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )
+
+
+def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` (PEP 562) that open a family's classes when asked.
+
+    Modules of the family are importable as attributes too: `undiffuse.samplers.loop`.
+    """
+    family = package.removeprefix("undiffuse.")
+    folder = ROOT.joinpath(*family.split("."))
+    classes = {entry.qualname: entry for entry in entries(family).values()}
+    modules = sorted(
+        {f.stem for f in folder.glob("*.py") if f.stem != "__init__"}
+        | {f.name for f in folder.iterdir() if (f / "__init__.py").is_file()}
+    )
+
+    def __getattr__(attribute: str) -> Any:
+        if attribute in classes:
+            return load(family, classes[attribute].name)
+        if attribute in modules:
+            return importlib.import_module(f"{package}.{attribute}")
+        raise AttributeError(f"{package} has no {attribute!r}; it has {', '.join(classes)}")
+
+    public = sorted(classes)
+    return __getattr__, lambda: public + modules, public

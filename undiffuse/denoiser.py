@@ -1,0 +1,188 @@
+r"""The denoiser: E[x_0 | x_t], the one interface between what is learned and what is done with it.
+
+    denoiser(x_t, t, **condition) -> x0_hat
+
+has a `.schedule`, and the other names of the same thing are views of it:
+
+    noise      eps_hat = (x_t - alpha x0_hat) / sigma        = E[eps | x_t]
+    score      -eps_hat / sigma                              = grad log p_t(x_t)   (Tweedie)
+    velocity   alpha' x0_hat + sigma' eps_hat                = dx/dt of the probability-flow ODE
+
+At sigma = 0 a denoiser returns x / alpha and asks nobody; noise and score are undefined there.
+A denoiser is known by its log-SNR: under another schedule it is the same function of the scaled
+sample (`with_schedule`).
+
+Sources: Karras et al. 2022 (arXiv 2206.00364), Kingma et al. 2021 (arXiv 2107.00630).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.broadcast import over
+from undiffuse.errors import UndiffuseError
+from undiffuse.predictions.base import Prediction
+from undiffuse.schedules.base import Schedule, Time, as_time
+
+Condition = Tensor | None
+
+
+class Denoiser(nn.Module, ABC):
+    """E[x_0 | x_t] under `schedule`, for x_t [B, ...] of any rank and t a scalar or [B]."""
+
+    schedule: Schedule
+    if TYPE_CHECKING:  # nn.Module.__call__ has no types
+
+        def __call__(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor: ...
+
+    @abstractmethod
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        """x0_hat where sigma(t) > 0; t is a float64 scalar or [B]."""
+
+    def forward(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """x0_hat = E[x_0 | x_t], of x_t's shape and dtype.
+
+        Raises:
+            UndiffuseError: t is neither a scalar nor one time per sample.
+        """
+        t = as_time(t)
+        if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x_t)):
+            raise UndiffuseError(
+                f"t must be a scalar or one time per sample: got shape {tuple(t.shape)} for"
+                f" {len(x_t)} samples"
+            )
+        clean = self.schedule.sigma(t) == 0
+        if not bool(clean.any()):
+            return self.denoise(x_t, t, **condition)
+        exact = x_t / over(self.schedule.alpha(t), x_t)
+        if bool(clean.all()):
+            return exact
+        inside = torch.where(clean, torch.full_like(t, 0.5), t)
+        return torch.where(over(clean, x_t).bool(), exact, self.denoise(x_t, inside, **condition))
+
+    def noise(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """eps_hat = (x_t - alpha x0_hat) / sigma = E[eps | x_t], of x_t's shape.
+
+        Raises:
+            UndiffuseError: sigma(t) = 0, where the noise is undefined.
+        """
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        if bool((sigma == 0).any()):
+            raise UndiffuseError(f"at t = {t} there is no noise (sigma = 0): use t > 0")
+        return (x_t - over(alpha, x_t) * self(x_t, t, **condition)) / over(sigma, x_t)
+
+    def score(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """grad log p_t(x_t) = -eps_hat / sigma, of x_t's shape. Raises as `noise` does."""
+        return -self.noise(x_t, t, **condition) / over(self.schedule.sigma(t), x_t)
+
+    def velocity(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """dx/dt = alpha'(t) x0_hat + sigma'(t) eps_hat of the probability-flow ODE."""
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        if bool((sigma == 0).any()):
+            raise UndiffuseError(f"at t = {t} there is no noise (sigma = 0): use t > 0")
+        x0_hat = self(x_t, t, **condition)
+        eps_hat = (x_t - over(alpha, x_t) * x0_hat) / over(sigma, x_t)
+        rate_0, rate_eps = self.schedule.alpha_rate(t), self.schedule.sigma_rate(t)
+        return over(rate_0, x_t) * x0_hat + over(rate_eps, x_t) * eps_hat
+
+    def with_schedule(self, schedule: Schedule) -> Denoiser:
+        """The same denoiser under another schedule: equal where the log-SNRs are equal."""
+        return Rescheduled(self, schedule)
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """The log-SNRs for which this denoiser can be asked: those of its schedule."""
+        return float(self.schedule.log_snr(1.0)), float(self.schedule.log_snr(0.0))
+
+
+class Learned(Denoiser):
+    """A network that predicts, wrapped into a denoiser: x0_hat = skip x_t + out F(scale x_t).
+
+    The network sees a sample of unit variance and c_noise = -log_snr / 8 (= log(sigma/alpha) / 4),
+    never a step number, so it belongs to no particular schedule. Log-SNRs outside the range it was
+    trained on are clipped to that range.
+
+    Args:
+        network: F(x, c_noise, **condition), x [B, ...] and c_noise [B].
+        prediction: what F predicts.
+        schedule: the schedule of the x_t that come in.
+        log_snr_range: the log-SNRs seen in training (lowest, highest); default: from sigma/alpha
+            = 0.002 to 160, cut to what the schedule has.
+
+    Raises:
+        UndiffuseError: in a call at alpha(t) = 0 if the prediction cannot work there.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        prediction: Prediction,
+        schedule: Schedule,
+        log_snr_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.prediction = prediction
+        self.schedule = schedule
+        low, high = float(schedule.log_snr(1.0)), float(schedule.log_snr(0.0))
+        self._range = log_snr_range or (max(low, -10.15), min(high, 12.43))
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """The log-SNRs seen in training."""
+        return self._range
+
+    def predict(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        """F(scale x_t, c_noise), the network's own output, of x_t's shape; t scalar or [B]."""
+        scale = self.prediction.scale(self.schedule.alpha(t), self.schedule.sigma(t))
+        log_snr = self.schedule.log_snr(t).clamp(*self._range)
+        weight = next(self.network.parameters())
+        x = (over(scale, x_t) * x_t).to(weight)  # dtype and device of the network
+        c_noise = (-log_snr / 8).to(x).expand(len(x))
+        F: Tensor = self.network(x, c_noise, **condition)
+        return F.to(x_t.dtype)
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        if self.prediction.needs_signal and bool((alpha == 0).any()):
+            raise UndiffuseError(
+                f"{self.prediction.name} prediction cannot tell the data at t = {t}, where alpha ="
+                " 0: start below t = 1, or train with v, edm, flow or data prediction"
+            )
+        skip = over(self.prediction.skip(alpha, sigma), x_t)
+        out = over(self.prediction.out(alpha, sigma), x_t)
+        return skip * x_t + out * self.predict(x_t, t, **condition)
+
+
+class Rescheduled(Denoiser):
+    r"""A denoiser D of another schedule, seen under `schedule`.
+
+    D'(x, t') = D(c x, tau) with log_snr(tau) = log_snr'(t') and c = alpha(tau) / alpha'(t'), where
+    c is written sqrt(alpha^2 + sigma^2) / sqrt(alpha'^2 + sigma'^2), which is the same and finite
+    at alpha' = 0. Exact wherever log_snr' lies in `denoiser.log_snr_range`; outside, log_snr' is
+    clipped to that range.
+    """
+
+    def __init__(self, denoiser: Denoiser, schedule: Schedule) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.schedule = schedule
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """The range of the denoiser underneath."""
+        return self.denoiser.log_snr_range
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        base = self.denoiser.schedule
+        tau = base.t_from_log_snr(self.schedule.log_snr(t).clamp(*self.denoiser.log_snr_range))
+        there = torch.hypot(base.alpha(tau), base.sigma(tau))
+        here = torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
+        return self.denoiser(over(there / here, x_t) * x_t, tau, **condition)
+
+    def with_schedule(self, schedule: Schedule) -> Denoiser:
+        return self.denoiser.with_schedule(schedule)

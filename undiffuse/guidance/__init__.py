@@ -1,0 +1,5 @@
+"""Denoisers made from denoisers."""
+
+from undiffuse.catalogue import exports
+
+__getattr__, __dir__, __all__ = exports(__name__)

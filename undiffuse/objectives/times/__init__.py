@@ -1,0 +1,5 @@
+"""Distributions of the training time t."""
+
+from undiffuse.catalogue import exports
+
+__getattr__, __dir__, __all__ = exports(__name__)

@@ -1,0 +1,56 @@
+r"""What a sampler is: one pure step from time t to time s.
+
+    x_s, memory = sampler.step(denoiser, x_t, t, s, memory, noise)
+
+The step may ask the denoiser once or several times. What a multistep rule must remember travels in
+`memory` as a value, so there is no counter to run past an end, and a stochastic rule draws from
+`noise`. Grids, seeds, progress and trajectories belong to the one loop in `samplers/loop.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from undiffuse.denoiser import Denoiser
+
+Noise = Callable[[Tensor], Tensor]
+Memory = Any
+
+
+class Sampler(ABC):
+    """A rule for one step. Subclasses are frozen dataclasses; their fields are the options.
+
+    Attributes:
+        grid: the name of the grid that suits the rule best, used when none is asked for.
+        stochastic: whether the rule draws noise; such a rule needs s < t.
+    """
+
+    name: ClassVar[str]
+    grid: ClassVar[str] = "log-snr"
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step draws noise."""
+        return False
+
+    @abstractmethod
+    def step(
+        self, denoiser: Denoiser, x: Tensor, t: Tensor, s: Tensor, memory: Memory, noise: Noise
+    ) -> tuple[Tensor, Memory]:
+        """One step.
+
+        Args:
+            denoiser: called as denoiser(x, t); its conditions are already bound.
+            x: the samples at time t, [B, ...].
+            t: the time of x, a float64 scalar.
+            s: the time to go to, a float64 scalar; s < t towards data.
+            memory: what the previous step returned; None at the first step.
+            noise: noise(x) gives fresh standard normal numbers of x's shape.
+
+        Returns:
+            the samples at time s, and the memory for the next step.
+        """

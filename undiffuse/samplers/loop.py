@@ -1,0 +1,247 @@
+r"""The one loop that goes through time to sample.
+
+It owns the grid, the seeds, the batches, the progress and the trajectory, and knows nothing about
+the rule of a step. `walk` yields a record per step; `sample` collects the last one.
+
+The promise: the noise of sample i depends on (seed, i) alone, so it is bit-equal for any batch size
+and any number of processes; samples are bit-equal at equal batch shape, device, versions and
+threads, and otherwise agree to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from undiffuse import catalogue
+from undiffuse.broadcast import over
+from undiffuse.denoiser import Condition, Denoiser
+from undiffuse.errors import UndiffuseError
+from undiffuse.grids.base import Grid
+from undiffuse.noise import Stream
+from undiffuse.samplers.base import Sampler
+from undiffuse.schedules.base import Schedule, Time, as_time
+
+DEFAULT = "exponential-adams"
+
+
+class Step(NamedTuple):
+    """What the loop tells after each step: where it is, and the estimate that took it there."""
+
+    number: int  # 0 is the start, before any step
+    t: float
+    x: Tensor  # the samples at time t, [B, ...]
+    x0_hat: Tensor | None  # the last denoised estimate, [B, ...]; None at the start
+    evaluations: int  # calls of the denoiser so far
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A whole run of the loop: times [n + 1], x [n + 1, B, ...], x0_hat [n, B, ...]."""
+
+    times: Tensor
+    x: Tensor
+    x0_hat: Tensor
+    evaluations: int
+
+
+class Watched(Denoiser):
+    """A denoiser with its conditions bound, which counts its calls and keeps its last answer."""
+
+    def __init__(self, denoiser: Denoiser, condition: dict[str, Condition]) -> None:
+        super().__init__()
+        self.denoiser, self.condition = denoiser, condition
+        self.schedule = denoiser.schedule
+        self.calls = 0
+        self.last: Tensor | None = None
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """The range of the denoiser underneath."""
+        return self.denoiser.log_snr_range
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        self.calls += 1
+        self.last = self.denoiser(x_t, t, **self.condition)
+        return self.last
+
+
+def walk(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    sampler: Sampler,
+    stream: Stream,
+    condition: dict[str, Condition] | None = None,
+    last_denoise: bool = False,
+) -> Iterator[Step]:
+    """Take x through `times`, yielding a record at the start and after each step.
+
+    Args:
+        denoiser: E[x_0 | x_t].
+        x: samples at times[0], [B, ...].
+        times: [n + 1], falling (or rising, for a rule without noise).
+        sampler: the rule of a step.
+        stream: the noise of these samples.
+        condition: named tensors for the denoiser.
+        last_denoise: end with x = denoiser(x, times[-1]), where p_0 still holds noise.
+    """
+    watched = Watched(denoiser, condition or {})
+    memory = None
+    yield Step(0, float(times[0]), x, None, 0)
+    for n, (t, s) in enumerate(pairwise(times)):
+
+        def noise(like: Tensor, n: int = n) -> Tensor:
+            return stream.draw(like.shape[1:], step=n + 1).to(like)
+
+        x, memory = sampler.step(watched, x, t, s, memory, noise)
+        yield Step(n + 1, float(s), x, watched.last, watched.calls)
+    if last_denoise:
+        x = watched(x, times[-1])
+        yield Step(len(times), float(times[-1]), x, x, watched.calls)
+
+
+def start(schedule: Schedule, t: Time, stream: Stream, shape: Sequence[int]) -> Tensor:
+    """x_t ~ N(0, (alpha^2 + sigma^2) I) at the noisy end: data of unit scale is drowned in noise.
+
+    [len(stream.indices), *shape], float64. Equal to N(0, I) for variance-preserving schedules.
+    """
+    z = stream.draw(shape, step=0).double()
+    return over(torch.hypot(schedule.alpha(t), schedule.sigma(t)), z) * z
+
+
+def sample(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    sampler: Sampler | str = DEFAULT,
+    steps: int = 20,
+    grid: Grid | str | None = None,
+    seed: int = 0,
+    *,
+    x_T: Tensor | None = None,
+    times: Tensor | Sequence[float] | None = None,
+    trajectory: bool = False,
+    last_denoise: bool | None = None,
+    batch_size: int | None = None,
+    first_index: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    **condition: Condition,
+) -> Tensor | Trajectory:
+    """Draw samples: simulate the reverse process from noise to data.
+
+    Args:
+        denoiser: any denoiser: learned, exact, guided.
+        shape: (N, ...): how many samples, of which shape.
+        sampler: a rule, its name, or "name(option=value)".
+        steps: evaluations of a one-evaluation rule, >= 1.
+        grid: where to stop; default: the sampler's own choice.
+        seed: the samples are a function of (seed, index).
+        x_T: samples at the first time instead of fresh noise, [N, ...].
+        times: the times themselves instead of `steps` and `grid`; at least two, in [0, 1].
+        trajectory: return every step as a `Trajectory`.
+        last_denoise: end with a counted denoising call; default: if sigma(0) > 0 and the times end
+            at 0.
+        batch_size: how many samples at once; default: all.
+        first_index: the index of the first sample: a later part of the same sequence of samples.
+        progress: called with (samples done, N) after each batch.
+        condition: named tensors [N, ...], such as label.
+
+    Returns:
+        x_0 [N, ...], float32 (float64 if x_T is), or the Trajectory.
+
+    Raises:
+        UndiffuseError: unknown names, impossible steps or times, or a denoiser that gives NaN.
+
+    >>> from undiffuse.exact.gaussian import Gaussian
+    >>> from undiffuse.schedules.vp import VP
+    >>> sample(Gaussian(torch.zeros(2), VP(), std=0.5), (4, 2), "ddim(eta=1)", steps=10).shape
+    torch.Size([4, 2])
+    """
+    rule: Sampler = catalogue.build(sampler, "samplers") if isinstance(sampler, str) else sampler
+    moments = _times(denoiser.schedule, rule, steps, grid, times)
+    if last_denoise is None:
+        last_denoise = bool(denoiser.schedule.sigma(0.0) > 0) and float(moments[-1]) == 0
+    count = shape[0]
+    if x_T is not None and tuple(x_T.shape) != tuple(shape):
+        raise UndiffuseError(f"x_T has shape {list(x_T.shape)} but {list(shape)} was asked for")
+    for name, value in condition.items():
+        if value is not None and len(value) != count:
+            raise UndiffuseError(f"{name} has {len(value)} entries for {count} samples")
+    parameter = next(denoiser.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    paths: list[list[Step]] = []
+    for low in range(0, count, batch_size or max(count, 1)):
+        high = min(low + (batch_size or count), count)
+        stream = Stream(seed, tuple(range(first_index + low, first_index + high)))
+        x = (
+            start(denoiser.schedule, moments[0], stream, shape[1:])
+            if x_T is None
+            else x_T[low:high]
+        )
+        part = {k: None if v is None else v[low:high].to(device) for k, v in condition.items()}
+        with torch.no_grad():
+            path = walk(denoiser, x.to(device).double(), moments, rule, stream, part, last_denoise)
+            steps_taken = list(path) if trajectory else [_last(path)]
+        _refuse_non_finite(steps_taken[-1].x, rule)
+        paths.append(steps_taken)
+        if progress is not None:
+            progress(high, count)
+    dtype = torch.float32 if x_T is None else x_T.dtype
+    if not trajectory:
+        ends = [path[-1].x for path in paths] or [torch.zeros(tuple(shape), device=device)]
+        return torch.cat(ends).to(dtype)
+    columns = list(zip(*paths, strict=True))
+    return Trajectory(
+        times=torch.tensor([column[0].t for column in columns], dtype=torch.float64),
+        x=torch.stack([torch.cat([s.x for s in column]) for column in columns]).to(dtype),
+        x0_hat=torch.stack(
+            [torch.cat([s.x0_hat for s in c if s.x0_hat is not None]) for c in columns[1:]]
+        ).to(dtype),
+        evaluations=paths[0][-1].evaluations,
+    )
+
+
+def _times(
+    schedule: Schedule,
+    rule: Sampler,
+    steps: int,
+    grid: Grid | str | None,
+    times: Tensor | Sequence[float] | None,
+) -> Tensor:
+    if times is None:
+        chosen: Grid = (
+            grid if isinstance(grid, Grid) else catalogue.build(grid or rule.grid, "grids")
+        )
+        return chosen.times(schedule, steps)
+    moments = as_time(torch.as_tensor(times, dtype=torch.float64))
+    if moments.ndim != 1 or len(moments) < 2:
+        raise UndiffuseError("times must be a list of at least two times")
+    if not bool(((moments >= 0) & (moments <= 1)).all()):
+        raise UndiffuseError("times must lie in [0, 1], where 0 is data and 1 is noise")
+    gaps = moments.diff()
+    if not bool((gaps < 0).all()) and (rule.stochastic or not bool((gaps > 0).all())):
+        raise UndiffuseError(
+            "times must fall from noise to data"
+            + (f", and {rule.name} cannot go back to noise" if rule.stochastic else " (or rise)")
+        )
+    return moments
+
+
+def _last(path: Iterator[Step]) -> Step:
+    for step in path:  # noqa: B007  (the last value is what remains)
+        pass
+    return step
+
+
+def _refuse_non_finite(x: Tensor, rule: Sampler) -> None:
+    if not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+        raise UndiffuseError(
+            f"{bad} of {len(x)} samples are not finite after sampling with {rule.name}: the"
+            " denoiser gave NaN or infinity; look at its loss and weights"
+        )
