@@ -207,24 +207,28 @@ def finite(*values: object) -> bool:
 
 
 def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` (PEP 562) that open a family's classes when asked.
+    """`__getattr__`, `__dir__` and `__all__` (PEP 562) that open a room's names when asked.
 
-    Modules of the family are importable as attributes too: `undiffuse.samplers.loop`.
+    The names are the public classes and functions of the room's files, found without importing
+    them, and the files themselves: `undiffuse.samplers.DDIM`, `undiffuse.samplers.loop`.
     """
-    family = package.removeprefix("undiffuse.")
-    folder = ROOT.joinpath(*family.split("."))
-    classes = {entry.qualname: entry for entry in entries(family).values()}
+    folder = ROOT.joinpath(*package.split(".")[1:])
     modules = sorted(
         {f.stem for f in folder.glob("*.py") if f.stem != "__init__"}
         | {f.name for f in folder.iterdir() if (f / "__init__.py").is_file()}
     )
+    public = {
+        node.name: f"{package}.{file.stem}"
+        for file in sorted(folder.glob("*.py"), reverse=True)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    }
 
     def __getattr__(attribute: str) -> Any:
-        if attribute in classes:
-            return load(family, classes[attribute].name)
+        if attribute in public:
+            return getattr(importlib.import_module(public[attribute]), attribute)
         if attribute in modules:
             return importlib.import_module(f"{package}.{attribute}")
-        raise AttributeError(f"{package} has no {attribute!r}; it has {', '.join(classes)}")
+        raise AttributeError(f"{package} has no {attribute!r}; it has {', '.join(sorted(public))}")
 
-    public = sorted(classes)
-    return __getattr__, lambda: public + modules, public
+    return __getattr__, lambda: sorted({*public, *modules}), sorted(public)

@@ -18,12 +18,14 @@ Sources: Karras et al. 2022 (arXiv 2206.00364), Kingma et al. 2021 (arXiv 2107.0
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from undiffuse.broadcast import over
+from undiffuse.catalogue import build, describe
 from undiffuse.errors import UndiffuseError
 from undiffuse.predictions.base import Prediction
 from undiffuse.schedules.base import Schedule, Time, as_time
@@ -135,6 +137,19 @@ class Learned(Denoiser):
     def log_snr_range(self) -> tuple[float, float]:
         """The log-SNRs seen in training."""
         return self._range
+
+    def config(self) -> dict[str, Any]:
+        """All but the weights, as JSON: network, prediction, schedule and log-SNR range."""
+        parts = {k: describe(getattr(self, k)) for k in ("network", "prediction", "schedule")}
+        return {**parts, "log_snr_range": list(self._range)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Learned:
+        """The denoiser that `config` describes, with fresh weights."""
+        low, high = config["log_snr_range"]
+        network = build(config["network"], "networks")
+        prediction = build(config["prediction"], "predictions")
+        return cls(network, prediction, build(config["schedule"], "schedules"), (low, high))
 
     def predict(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         """F(scale x_t, c_noise), the network's own output, of x_t's shape; t scalar or [B]."""

@@ -18,7 +18,10 @@ from undiffuse.schedules.base import Schedule
 
 
 class Grid(ABC):
-    """Times for `steps` steps: a falling float64 tensor that ends at 0. Frozen dataclasses."""
+    """Times for `steps` steps: a falling float64 tensor. Frozen dataclasses.
+
+    It ends at 0 if sigma(0) = 0, otherwise where the denoising call is made.
+    """
 
     name: ClassVar[str]
 
@@ -31,8 +34,8 @@ def intervals(schedule: Schedule, steps: int) -> int:
     """How many intervals a grid has for `steps` evaluations.
 
     Raises:
-        UndiffuseError: steps < 1.
+        UndiffuseError: steps is no whole number >= 1.
     """
-    if steps < 1:
-        raise UndiffuseError(f"steps must be at least 1, not {steps}")
+    if not steps >= 1 or steps % 1 != 0:
+        raise UndiffuseError(f"steps must be a whole number, at least 1, not {steps}")
     return steps if bool(schedule.sigma(0.0) == 0) else steps - 1

@@ -25,4 +25,5 @@ class Uniform(Grid):
 
     def times(self, schedule: Schedule, steps: int) -> Tensor:
         n = intervals(schedule, steps)
-        return torch.arange(n, -1, -1, dtype=torch.float64) / max(n, 1) if n else torch.ones(1)
+        left = torch.arange(n, -1, -1, dtype=torch.float64)  # intervals still to go
+        return left / n if n else torch.ones(1, dtype=torch.float64)

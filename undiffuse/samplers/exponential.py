@@ -56,7 +56,7 @@ class ExponentialAdams(Sampler):
     r"""Exponential Adams-Bashforth in eps_hat, polynomial in log-SNR; order 3 is the default.
 
     x_s / alpha_s = x_t / alpha_t + (sigma_t / alpha_t) sum_j w_j eps_hat_j, over the last `order`
-    evaluations (fewer at the start). A step from alpha = 0 or to sigma = 0 is first order.
+    evaluations (fewer at the start). A step from or to alpha = 0 or to sigma = 0 is first order.
 
     Raises:
         UndiffuseError: order outside 1 ... 4.
@@ -78,7 +78,7 @@ class ExponentialAdams(Sampler):
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         x0_hat = denoiser(x, t)
         eps_hat = (x - over(alpha_t, x) * x0_hat) / over(sigma_t, x)
-        if bool((alpha_t == 0) | (sigma_s == 0)):
+        if bool(alpha_t * alpha_s * sigma_s == 0):
             return over(alpha_s, x) * x0_hat + over(sigma_s, x) * eps_hat, None
         start, end = (-float(schedule.log_snr(u)) / 2 for u in (t, s))
         memory = ((start, eps_hat), *(memory or ()))[: self.order]

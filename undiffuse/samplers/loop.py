@@ -144,8 +144,8 @@ def sample(
         x_T: samples at the first time instead of fresh noise, [N, ...].
         times: the times themselves instead of `steps` and `grid`; at least two, in [0, 1].
         trajectory: return every step as a `Trajectory`.
-        last_denoise: end with a counted denoising call; default: if sigma(0) > 0 and the times end
-            at 0.
+        last_denoise: end with a counted denoising call; default: if sigma(0) > 0, unless given
+            `times` stop before 0.
         batch_size: how many samples at once; default: all.
         first_index: the index of the first sample: a later part of the same sequence of samples.
         progress: called with (samples done, N) after each batch.
@@ -165,7 +165,17 @@ def sample(
     rule: Sampler = catalogue.build(sampler, "samplers") if isinstance(sampler, str) else sampler
     moments = _times(denoiser.schedule, rule, steps, grid, times)
     if last_denoise is None:
-        last_denoise = bool(denoiser.schedule.sigma(0.0) > 0) and float(moments[-1]) == 0
+        noisy_end = bool(denoiser.schedule.sigma(0.0) > 0)
+        last_denoise = noisy_end and (times is None or float(moments[-1]) == 0)
+    if len(moments) < 2 and not last_denoise:
+        raise UndiffuseError(
+            f"one step under {denoiser.schedule.name} is the denoising call at its end: ask for"
+            " more steps, or leave last_denoise as it is"
+        )
+    if not shape or shape[0] < 1:
+        raise UndiffuseError(f"shape must be (N, ...) with N >= 1 samples, not {tuple(shape)}")
+    if batch_size is not None and batch_size < 1:
+        raise UndiffuseError(f"batch_size must be at least 1, not {batch_size}")
     count = shape[0]
     if x_T is not None and tuple(x_T.shape) != tuple(shape):
         raise UndiffuseError(f"x_T has shape {list(x_T.shape)} but {list(shape)} was asked for")
@@ -175,7 +185,7 @@ def sample(
     parameter = next(denoiser.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     paths: list[list[Step]] = []
-    for low in range(0, count, batch_size or max(count, 1)):
+    for low in range(0, count, batch_size or count):
         high = min(low + (batch_size or count), count)
         stream = Stream(seed, tuple(range(first_index + low, first_index + high)))
         x = (
@@ -193,8 +203,7 @@ def sample(
             progress(high, count)
     dtype = torch.float32 if x_T is None else x_T.dtype
     if not trajectory:
-        ends = [path[-1].x for path in paths] or [torch.zeros(tuple(shape), device=device)]
-        return torch.cat(ends).to(dtype)
+        return torch.cat([path[-1].x for path in paths]).to(dtype)
     columns = list(zip(*paths, strict=True))
     return Trajectory(
         times=torch.tensor([column[0].t for column in columns], dtype=torch.float64),
@@ -229,6 +238,10 @@ def _times(
             "times must fall from noise to data"
             + (f", and {rule.name} cannot go back to noise" if rule.stochastic else " (or rise)")
         )
+    if bool(gaps[0] > 0) and bool(schedule.sigma(moments[0]) == 0):
+        raise UndiffuseError(
+            "times that rise must start above 0: at sigma = 0 the noise to follow is not defined"
+        )
     return moments
 
 
@@ -240,7 +253,7 @@ def _last(path: Iterator[Step]) -> Step:
 
 def _refuse_non_finite(x: Tensor, rule: Sampler) -> None:
     if not bool(torch.isfinite(x).all()):
-        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+        bad = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise UndiffuseError(
             f"{bad} of {len(x)} samples are not finite after sampling with {rule.name}: the"
             " denoiser gave NaN or infinity; look at its loss and weights"

@@ -1,0 +1,63 @@
+# Every target makes .venv when it is missing or older than what it is made from.
+#
+#   PYTHON=python3.12 make setup     another interpreter (3.11 or later)
+#   make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
+#                                    another build of torch, such as one for CUDA
+#   make setup TORCH=                the torch that the machine already has, whatever its version
+
+SHELL  := bash
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+JOBS   ?= 2
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+DEMO   := runs/demo
+
+.PHONY: setup demo test check bench docs clean
+.DELETE_ON_ERROR:
+
+setup: .venv/installed
+
+# torch comes first and alone, so that no other package chooses its build.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "undiffuse needs Python 3.11 or later; run make PYTHON=python3.11")'
+	@echo "Installing into .venv"
+	$(PYTHON) -m venv $(if $(TORCH),,--system-site-packages) .venv
+	grep -v $(if $(TORCH),'^$$','^torch==') constraints.txt > .venv/constraints.txt
+	$(if $(TORCH),$(PIP) install -c .venv/constraints.txt $(TORCH))
+	$(PIP) install --quiet -c .venv/constraints.txt -e '.[test]'
+	@touch $@
+
+demo: setup
+	rm -rf $(DEMO)
+	$(BIN)/undiffuse train digits --recipe digits --out $(DEMO) --seed 0
+	$(BIN)/undiffuse evaluate $(DEMO)
+	$(BIN)/undiffuse report $(DEMO)
+
+# One thread for each of the workers: more only get in each other's way.
+test: export OMP_NUM_THREADS = 1
+test: export OMP_WAIT_POLICY = PASSIVE
+test: setup
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/guard.py
+
+bench: setup
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: .venv/docs
+	$(BIN)/sphinx-build --fail-on-warning --quiet -b html docs build/docs
+	@echo "The pages are in build/docs/index.html"
+
+.venv/docs: .venv/installed
+	$(PIP) install --quiet -c .venv/constraints.txt -e '.[docs]'
+	@touch $@
+
+clean:
+	rm -rf build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

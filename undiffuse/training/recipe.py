@@ -1,0 +1,255 @@
+r"""Recipes: everything that decides what a training run does, as data.
+
+A recipe is a TOML file. Its tables `network`, `schedule`, `prediction`, `times`, `weight` name
+objects of the catalogue with their options; `training`, `sampling` and `data` are the dataclasses
+below. Nothing here needs torch, so a wrong key is told before anything is loaded.
+
+Where an object's option is the word "data", the value is measured: sigma_data = "data" becomes the
+standard deviation of the data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import tomli_w
+
+from undiffuse.catalogue import check, finite
+from undiffuse.errors import UndiffuseError, unknown
+
+Table = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the data is read."""
+
+    size: int | None = None  # images: short side and crop, in pixels; None: as they are
+    flip: bool = False  # mirror half of the images, left to right
+
+    def __post_init__(self) -> None:
+        check(self.size is None or 1 <= self.size <= 4096, self, "size", "from 1 to 4096 pixels")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long and how fast to learn."""
+
+    steps: int = 2000
+    batch_size: int = 128
+    lr: float = 2e-3  # highest learning rate of AdamW
+    warmup: int = 50  # steps until it is reached; it then decays (cosine) to lr_end
+    lr_end: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.05  # width of the weight average, as a fraction of the run
+    label_dropout: float = 0.1  # share of the labels hidden, for guidance
+    precision: str = "float32"
+    checkpoint_every: int = 1000
+    sample_every: int = 500
+    keep: int = 2  # how many checkpoints stay
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "sample_every", "keep"):
+            check(getattr(self, name) >= 1, self, name, "at least 1")
+        check(self.batch_size <= 65536, self, "batch_size", "at most 65536")
+        check(self.warmup >= 0, self, "warmup", "at least 0")
+        check(finite(self.lr) and 0 < self.lr < 1, self, "lr", "between 0 and 1")
+        check(finite(self.lr_end) and 0 <= self.lr_end <= self.lr, self, "lr_end", "in [0, lr]")
+        betas = tuple(self.betas)
+        object.__setattr__(self, "betas", betas)
+        fine = len(betas) == 2 and finite(*betas) and all(0 <= b < 1 for b in betas)
+        check(fine, self, "betas", "two numbers in [0, 1)")
+        check(finite(self.weight_decay) and self.weight_decay >= 0, self, "weight_decay", ">= 0")
+        check(finite(self.clip) and self.clip > 0, self, "clip", "positive")
+        check(finite(self.ema) and 0 < self.ema < 0.28, self, "ema", "between 0 and 0.28")
+        dropout = self.label_dropout
+        check(finite(dropout) and 0 <= dropout <= 1, self, "label_dropout", "in [0, 1]")
+        known = {"float32", "bfloat16", "float16"}
+        check(self.precision in known, self, "precision", "float32, bfloat16 or float16")
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How samples are drawn when nothing else is asked for."""
+
+    sampler: str = "exponential-adams"
+    steps: int = 20
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self.steps >= 1, self, "steps", "at least 1")
+        check(finite(self.guidance) and self.guidance >= 0, self, "guidance", ">= 0")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train a model, complete. Equal recipes, data and seeds give equal models."""
+
+    network: Table = field(default_factory=lambda: {"name": "unet"})
+    schedule: Table = field(default_factory=lambda: {"name": "edm"})
+    prediction: Table = field(default_factory=lambda: {"name": "edm", "sigma_data": "data"})
+    times: Table = field(default_factory=lambda: {"name": "log-normal"})
+    weight: Table = field(default_factory=lambda: {"name": "edm", "sigma_data": "data"})
+    data: DataOptions = DataOptions()
+    training: TrainingOptions = TrainingOptions()
+    sampling: SamplingOptions = SamplingOptions()
+    description: str = ""
+
+    def changed(self, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe with dotted keys replaced: {"training.lr": 1e-3, "network.width": 64}.
+
+        Raises:
+            UndiffuseError: a key that does not exist (with the nearest that does) or a bad value.
+        """
+        table = to_table(self)
+        for key, value in settings.items():
+            room, _, option = key.partition(".")
+            known = [f.name for f in dataclasses.fields(Recipe)]
+            if room not in known:
+                raise unknown("setting", room, known)
+            if not option:
+                table[room] = value
+            elif not isinstance(table[room], dict):
+                raise UndiffuseError(f"'{room}' is a text and has no option '{option}'")
+            elif option == "name" and table[room].get("name") != value:
+                table[room] = {"name": value}  # options of another object do not carry over
+            else:
+                table[room][option] = value
+        return from_table(table)
+
+
+def to_table(recipe: Recipe) -> Table:
+    """The recipe as nested tables, ready for TOML (which has no null: absent is None)."""
+    table: Table = {}
+    for f in dataclasses.fields(recipe):
+        value = getattr(recipe, f.name)
+        if f.name in {"data", "training", "sampling"}:
+            value = dataclasses.asdict(value)
+        if isinstance(value, dict):
+            value = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+            value = {k: v for k, v in value.items() if v is not None}
+        table[f.name] = value
+    return table
+
+
+def from_table(table: Mapping[str, Any]) -> Recipe:
+    """The recipe of nested tables, every key and type checked.
+
+    Raises:
+        UndiffuseError: naming the key, what it should be, and what it is.
+    """
+    made: Table = {}
+    known = get_type_hints(Recipe)
+    for key, value in table.items():
+        if key not in known:
+            raise unknown("table in a recipe", key, known)
+        kind = known[key]
+        if kind is str:
+            if not isinstance(value, str):
+                raise UndiffuseError(f"{key} must be a text, not {value!r}")
+            made[key] = value
+        elif isinstance(value, str) and kind == Table:
+            made[key] = {"name": value}
+        elif not isinstance(value, Mapping):
+            raise UndiffuseError(f"'{key}' must be a table of options, not {value!r}")
+        elif kind == Table:
+            if not isinstance(value.get("name"), str):
+                raise UndiffuseError(f"table '{key}' needs a name, such as name = \"...\"")
+            made[key] = dict(value)
+        else:
+            made[key] = _options(kind, key, value)
+    return Recipe(**made)
+
+
+def _options(kind: type, room: str, table: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    for key, value in table.items():
+        if key not in hints:
+            raise unknown("setting", f"{room}.{key}", [f"{room}.{name}" for name in hints])
+        if not _fits(value, hints[key]):
+            wanted = getattr(hints[key], "__name__", str(hints[key]))
+            raise UndiffuseError(f"{room}.{key} must be of type {wanted}, not {value!r}")
+    return kind(**{k: float(v) if hints[k] is float else v for k, v in table.items()})
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in {bool, str}:
+        return isinstance(value, hint)
+    if getattr(hint, "__origin__", None) is tuple:
+        return isinstance(value, list | tuple) and all(_fits(v, float) for v in value)
+    return any(value is None if h is type(None) else _fits(value, h) for h in get_args(hint))
+
+
+# ------------------------------------------------------------------ files
+
+
+def folder() -> Path:
+    """Where the shipped recipes are: in the package, or beside it in a checkout."""
+    inside = Path(__file__).parent.parent / "recipes"
+    return inside if inside.is_dir() else inside.parent.parent / "recipes"
+
+
+def shipped() -> list[str]:
+    """The names of the shipped recipes."""
+    return sorted(file.stem for file in folder().glob("*.toml"))
+
+
+def read(name: str) -> Recipe:
+    """The shipped recipe of that name, or the one in a .toml file.
+
+    Raises:
+        UndiffuseError: no such recipe or file, or something wrong in it.
+    """
+    path = Path(name) if name.endswith(".toml") else folder() / f"{name}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise UndiffuseError(f"there is no recipe file {name}; check the path")
+        raise unknown("recipe", name, shipped())
+    return from_table(load_toml(path))
+
+
+def load_toml(path: Path) -> Table:
+    """A TOML file as tables; an error says where it is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UndiffuseError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UndiffuseError(f"cannot read {path}: {error.strerror}") from error
+
+
+def save_toml(path: Path, table: Mapping[str, Any]) -> None:
+    """Write tables as TOML."""
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+
+
+def settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Settings written key=value; values are TOML literals, or plain words.
+
+    >>> settings(["training.lr=1e-3", "network.name=mlp"])
+    {'training.lr': 0.001, 'network.name': 'mlp'}
+
+    Raises:
+        UndiffuseError: a text without "=".
+    """
+    made: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UndiffuseError(f"cannot read the setting '{text}'; write key=value")
+        try:
+            made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            made[key.strip()] = value
+    return made
