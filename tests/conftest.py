@@ -1,10 +1,49 @@
-"""What every test shares: the same examples on every run, and one thread each."""
+"""What every test shares: the same examples on every run, one thread each, and the catalogue.
+
+A test that asks for `schedule` or `prediction` runs once for every one in the catalogue, so a new
+one is tested as soon as its file exists.
+"""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import settings
+
+from undiffuse import catalogue
+from undiffuse.predictions.base import Prediction
+from undiffuse.schedules.base import Schedule
 
 settings.register_profile("house", derandomize=True, deadline=None)
 settings.load_profile("house")
 torch.set_num_threads(1)
+
+# A schedule that needs options, or is worth several examples, gets a line here.
+EXAMPLES = {
+    "vp": ("vp", "vp(beta_min=0, beta_max=6)"),
+    "edm": ("edm", "edm(sigma_max=20, rho=1)"),
+    "discrete": ("discrete.linear", "discrete.linear(steps=100)", "discrete(betas=[0.3])"),
+}
+SCHEDULES = [text for name in catalogue.names("schedules") for text in EXAMPLES.get(name, (name,))]
+
+
+@pytest.fixture(scope="session", params=SCHEDULES)
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    """Every schedule of the catalogue in turn."""
+    made: Schedule = catalogue.parse("schedules", request.param)
+    return made
+
+
+@pytest.fixture(scope="session")
+def schedules() -> list[Schedule]:
+    """All of them at once."""
+    return [catalogue.parse("schedules", text) for text in SCHEDULES]
+
+
+@pytest.fixture(scope="session", params=catalogue.names("predictions"))
+def prediction(request: pytest.FixtureRequest) -> Prediction:
+    """Every kind of prediction in turn, for data of standard deviation 0.7."""
+    made: Prediction = catalogue.build(
+        {"name": request.param, "sigma_data": 0.7}, family="predictions"
+    )
+    return made

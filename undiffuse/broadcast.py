@@ -14,7 +14,5 @@ def over(values: Tensor | float, x: Tensor) -> Tensor:
     >>> over(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
     """
-    values = torch.as_tensor(values)
-    if values.ndim:
-        values = values.reshape(values.shape + (1,) * (x.ndim - values.ndim))
-    return values.to(dtype=x.dtype, device=x.device)
+    values = torch.as_tensor(values, dtype=x.dtype, device=x.device)
+    return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values

@@ -178,7 +178,8 @@ def parse(family: str, text: str) -> Any:
     if match is None:
         raise UndiffuseError(f"cannot read '{text}'; write name or name(option=value, ...)")
     options: dict[str, Any] = {}
-    for item in filter(None, (part.strip() for part in (match[2] or "").split(","))):
+    parts = re.split(r",(?![^\[]*\])", match[2] or "")  # not at the commas within [ ]
+    for item in filter(None, (part.strip() for part in parts)):
         key, equals, value = item.partition("=")
         if not equals:
             raise UndiffuseError(f"cannot read '{item}' in '{text}'; write option=value")

@@ -33,6 +33,21 @@ from undiffuse.schedules.base import Schedule, Time, as_time
 Condition = Tensor | None
 
 
+def time_of(x: Tensor, t: Time) -> Tensor:
+    """t as float64, a scalar or [B], for samples x [B, ...].
+
+    Raises:
+        UndiffuseError: t is neither a scalar nor one time per sample.
+    """
+    t = as_time(t)
+    if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x)):
+        raise UndiffuseError(
+            f"t must be a scalar or one time per sample: got shape {tuple(t.shape)} for"
+            f" {len(x)} samples"
+        )
+    return t
+
+
 class Denoiser(nn.Module, ABC):
     """E[x_0 | x_t] under `schedule`, for x_t [B, ...] of any rank and t a scalar or [B]."""
 
@@ -51,12 +66,7 @@ class Denoiser(nn.Module, ABC):
         Raises:
             UndiffuseError: t is neither a scalar nor one time per sample.
         """
-        t = as_time(t)
-        if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x_t)):
-            raise UndiffuseError(
-                f"t must be a scalar or one time per sample: got shape {tuple(t.shape)} for"
-                f" {len(x_t)} samples"
-            )
+        t = time_of(x_t, t)
         clean = self.schedule.sigma(t) == 0
         if not bool(clean.any()):
             return self.denoise(x_t, t, **condition)

@@ -1,7 +1,8 @@
-"""The one kind of error that a user can cause.
+"""The one kind of error that a user can cause, and the one that a run can meet.
 
 Its text is one sentence that says what is wrong, where, and what to do. The command line prints it
-without a traceback; in Python it is an ordinary exception.
+without a traceback and exits with 2, or with 1 for a `RunFailed`; in Python both are ordinary
+exceptions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from collections.abc import Iterable
 
 class UndiffuseError(Exception):
     """A mistake in what was asked for: a file, an option, a shape, a name."""
+
+
+class RunFailed(UndiffuseError):
+    """What was asked for is possible, but the run or the machine failed: NaN, a full disk."""
 
 
 def unknown(what: str, given: str, known: Iterable[str]) -> UndiffuseError:

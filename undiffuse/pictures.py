@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import RunFailed, UndiffuseError
 
 
 def to_bytes(x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def save(image: Image.Image, path: Path, facts: Mapping[str, Any] | None = None)
     """Write a PNG with `facts` in its text chunks, under a temporary name first.
 
     Raises:
-        UndiffuseError: the place cannot be written.
+        RunFailed: the place cannot be written.
     """
     text = PngInfo()
     for key, value in (facts or {}).items():
@@ -106,4 +106,4 @@ def save(image: Image.Image, path: Path, facts: Mapping[str, Any] | None = None)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UndiffuseError(f"cannot write {path}: {error.strerror or error}") from error
+        raise RunFailed(f"cannot write {path}: {error.strerror or error}") from error

@@ -60,7 +60,7 @@ def transition(schedule: Schedule, x_s: Tensor, s: Time, t: Time) -> tuple[Tenso
 
 def transition_std(schedule: Schedule, s: Time, t: Time) -> Tensor:
     """sigma_{t|s}, the std of the noise that enters between s and t; free of cancellation."""
-    return schedule.sigma(t) * torch.sqrt(-torch.expm1(schedule.log_snr(t) - schedule.log_snr(s)))
+    return schedule.sigma(t) * torch.sqrt(-torch.expm1(_gap(schedule, s, t)))
 
 
 def posterior(
@@ -87,7 +87,7 @@ def posterior(
     Source: Ho et al. 2020 (arXiv 2006.11239), equations 6 and 7.
     """
     _ordered(s, t)
-    gap = schedule.log_snr(t) - schedule.log_snr(s)  # log(SNR_t / SNR_s) < 0
+    gap = _gap(schedule, s, t)
     alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
     on_x_t = schedule.alpha(t) / alpha_s * (sigma_s / schedule.sigma(t)) ** 2
     on_x_0 = -torch.expm1(gap) * alpha_s
@@ -127,6 +127,11 @@ def tweedie(schedule: Schedule, x_t: Tensor, t: Time, score: Tensor) -> Tensor:
     Source: Robbins 1956; Efron 2011; lectures 002 and 004.
     """
     return (x_t + over(schedule.sigma(t) ** 2, x_t) * score) / over(schedule.alpha(t), x_t)
+
+
+def _gap(schedule: Schedule, s: Time, t: Time) -> Tensor:
+    """log(SNR_t / SNR_s) for s < t; at most 0, also where neighbouring times round apart."""
+    return (schedule.log_snr(t) - schedule.log_snr(s)).clamp(max=0)
 
 
 def _ordered(s: Time, t: Time) -> None:

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import RunFailed, UndiffuseError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -38,7 +38,7 @@ def write(
     An existing folder of that name is replaced as a whole.
 
     Raises:
-        UndiffuseError: the disk is full or the place cannot be written; what was there remains.
+        RunFailed: the disk is full or the place cannot be written; what was there remains.
     """
     temporary = folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -65,7 +65,7 @@ def write(
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         free = shutil.disk_usage(_existing(folder)).free
-        raise UndiffuseError(
+        raise RunFailed(
             f"cannot store {folder}: {_reason(error)} ({free / 1e6:.0f} MB are free); what was"
             " stored there before is untouched"
         ) from error

@@ -49,7 +49,7 @@ def batch(case: Case, n: int = 6) -> tuple[Tensor, Tensor, Tensor]:
 
 def train(network: nn.Module, case: Case, steps: int) -> nn.Module:
     """A few steps towards a target that depends on the noise level and the label."""
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.01)
     x, c_noise, label = batch(case)
     target = (c_noise + label).reshape(-1, *[1] * len(case.shape)) + x.flip(0)
     for _ in range(steps):

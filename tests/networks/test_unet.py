@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -58,9 +57,7 @@ def test_memory_order_does_not_change_the_result(training: bool) -> None:
         torch.testing.assert_close(out, reference, atol=1e-5, rtol=1e-4)
 
 
-def test_padding_is_not_seen_where_none_is_needed() -> None:
-    # A size that fits is computed as it is; the same picture with its edge repeated to that size
-    # by hand gives the same result.
+def test_padding_repeats_the_edge_to_a_size_that_fits() -> None:
     torch.manual_seed(0)
     network = opened(UNet(channels=1, width=16, patch=2))
     x, c_noise = torch.randn(2, 1, 6, 7), torch.zeros(2)
@@ -90,22 +87,6 @@ def test_options_cost_what_they_say() -> None:
     assert small() - small(attention=(False, False)) == 3 * attention  # encoder, middle, decoder
     assert small(patch=2) - small() == 3 * (9 * 16 + 9 * 16 + 1)
     assert small(dropout=0.3) == small(head_channels=8) == small()
-
-
-def test_the_middle_lets_far_positions_see_each_other() -> None:
-    torch.manual_seed(0)
-    far = {}
-    for attend in (False, True):
-        network = opened(UNet(channels=1, dims=1, width=16, blocks=1, attention=(attend, attend)))
-        x = torch.zeros(1, 1, 4096)
-        changed = x.clone()
-        changed[..., 0] = 3.0
-        with torch.no_grad():
-            # Group norms see all positions too, so compare the shape of the answer, not its level.
-            difference = network(changed, torch.zeros(1)) - network(x, torch.zeros(1))
-        far[attend] = difference[..., 2048:].abs().max().item()
-    assert far[True] > 0
-    assert math.isfinite(far[True])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from undiffuse.broadcast import over
 from undiffuse.denoiser import Condition, Denoiser
+from undiffuse.errors import UndiffuseError
 from undiffuse.exact.mixture import GaussianMixture
 from undiffuse.schedules.base import Schedule, Time
 
@@ -37,11 +38,13 @@ class Gaussian(Denoiser):
         cov: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.mixture = GaussianMixture(torch.as_tensor(mean)[None], None, schedule, std, cov)
+        self.mixture = GaussianMixture(
+            torch.as_tensor(mean, dtype=torch.float64)[None], None, schedule, std, cov
+        )
         self.schedule = schedule
 
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        return self.mixture.denoise(x_t, t)
+        return self.mixture.denoise(x_t, t, **condition)
 
     def score(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
         """grad log p_t(x_t), of x_t's shape."""
@@ -60,6 +63,9 @@ class Gaussian(Denoiser):
 
         x_s = alpha_s m + V_s^{1/2} V_t^{-1/2} (x_t - alpha_t m), V = alpha^2 C + sigma^2 I, along
         the eigenvectors of C. Scalar times, s before or after t; x [B, ...].
+
+        Raises:
+            UndiffuseError: p_t has no width in some direction (a point at sigma = 0).
         """
         mean = self.mixture.means[0]
         variances, basis = torch.linalg.eigh(self.mixture.covariances.matrices(len(mean))[0])
@@ -67,6 +73,8 @@ class Gaussian(Denoiser):
             torch.sqrt(self.schedule.alpha(u) ** 2 * variances + self.schedule.sigma(u) ** 2)
             for u in (t, s)
         )  # [D]
+        if not bool((std_t > 0).all()):
+            raise UndiffuseError(f"at t = {t} the data has no width to flow from: use a later t")
         offset = x.flatten(1) - over(self.schedule.alpha(t), x.flatten(1)) * mean.to(x)
         moved = (offset @ basis.to(x) * (std_s / std_t).to(x)) @ basis.to(x).mT
         x_s: Tensor = over(self.schedule.alpha(s), offset) * mean.to(x) + moved

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from undiffuse.broadcast import over
-from undiffuse.denoiser import Condition, Denoiser
+from undiffuse.denoiser import Condition, Denoiser, time_of
 from undiffuse.errors import UndiffuseError
 from undiffuse.exact.covariance import Covariances, Full, Isotropic
 from undiffuse.noise import Stream, generator
-from undiffuse.schedules.base import Schedule, Time, as_time
+from undiffuse.schedules.base import Schedule, Time
 
 
 class GaussianMixture(Denoiser):
@@ -63,12 +63,12 @@ class GaussianMixture(Denoiser):
     ) -> None:
         super().__init__()
         self.schedule = schedule
-        means = torch.as_tensor(means).to(torch.float64)
+        means = torch.as_tensor(means, dtype=torch.float64)
         if means.ndim < 2 or means.numel() == 0:
             raise UndiffuseError(f"means must have shape [K, ...], not {list(means.shape)}")
         count, self.shape = len(means), tuple(means.shape[1:])
-        weights = torch.ones(count) if weights is None else torch.as_tensor(weights)
-        weights = weights.to(torch.float64)
+        weights = torch.ones(count) if weights is None else weights
+        weights = torch.as_tensor(weights, dtype=torch.float64)
         if weights.shape != (count,) or not bool((weights > 0).all()):
             raise UndiffuseError(f"weights must be {count} positive numbers, one per component")
         if labels is not None and labels.shape != (count,):
@@ -102,15 +102,15 @@ class GaussianMixture(Denoiser):
 
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         a, v = self.schedule.alpha(t), self.schedule.sigma(t) ** 2
-        r = self._log_joint(x_t, t, condition.get("label")).softmax(1)  # [B, K]
+        r = self._log_joint(x_t, t, _label(condition)).softmax(1)  # [B, K]
         flat, means = x_t.flatten(1), self.means.to(x_t)
         return self.covariances.posterior_mean(flat, r, means, a, v).reshape(x_t.shape)
 
     def score(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
         """grad log p_t(x_t), of x_t's shape; defined at sigma = 0 too if every std > 0."""
-        t = self._with_density(t)
+        t = self._with_density(x_t, t)
         a, v = self.schedule.alpha(t), self.schedule.sigma(t) ** 2
-        r = self._log_joint(x_t, t, condition.get("label")).softmax(1)
+        r = self._log_joint(x_t, t, _label(condition)).softmax(1)
         return self.covariances.score(x_t.flatten(1), r, self.means.to(x_t), a, v).reshape(
             x_t.shape
         )
@@ -121,10 +121,10 @@ class GaussianMixture(Denoiser):
         Raises:
             UndiffuseError: where a component has no width (std = 0 at sigma = 0).
         """
-        return self._log_joint(x, self._with_density(t), condition.get("label")).logsumexp(1)
+        return self._log_joint(x, self._with_density(x, t), _label(condition)).logsumexp(1)
 
-    def _with_density(self, t: Time) -> Tensor:
-        t = as_time(t)
+    def _with_density(self, x: Tensor, t: Time) -> Tensor:
+        t = time_of(x, t)
         if not bool((self.schedule.sigma(t) ** 2 + self.covariances.variances.min() > 0).all()):
             raise UndiffuseError("points without noise have no density: ask at a t with sigma > 0")
         return t
@@ -146,3 +146,10 @@ class GaussianMixture(Denoiser):
         made = GaussianMixture(means, self.log_weights.exp(), schedule, 0.0, labels=self.labels)
         made.covariances = self.covariances
         return made
+
+
+def _label(condition: dict[str, Condition]) -> Condition:
+    others = set(condition) - {"label"}
+    if others:
+        raise UndiffuseError(f"an exact denoiser knows the condition 'label', not {sorted(others)}")
+    return condition.get("label")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.catalogue import check, finite
+from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid, intervals
 from undiffuse.schedules.base import Schedule
 
@@ -18,11 +19,13 @@ from undiffuse.schedules.base import Schedule
 class LogSNR(Grid):
     """sigma/alpha falls geometrically from `noise_max` to `noise_min`, then one step to t = 0.
 
-    Both ends are cut to what the schedule has: VP starts at its own sigma/alpha = 152, a schedule
-    with alpha(1) = 0 at `noise_max`. With 8-bit images a relative noise below 0.01 is invisible.
+    Both ends are cut to what the schedule has: VP (which goes up to sigma/alpha = 152) starts at
+    `noise_max`, EDM(sigma_max=40) at 40. Where sigma(0) > 0 the denoising call at the end takes the
+    place of the step to 0. With 8-bit images a relative noise below 0.01 is invisible.
 
     Raises:
-        UndiffuseError: unless 0 < noise_min < noise_max.
+        UndiffuseError: unless 0 < noise_min < noise_max; in `times`: the schedule has no noise
+            between them.
 
     >>> from undiffuse.schedules.flow import Flow
     >>> LogSNR(noise_max=4.0, noise_min=1.0).times(Flow(), 3).tolist()  # sigma/alpha 4, 2, 1, 0
@@ -45,6 +48,11 @@ class LogSNR(Grid):
     def times(self, schedule: Schedule, steps: int) -> Tensor:
         first = max(-2 * math.log(self.noise_max), float(schedule.log_snr(1.0)))
         last = min(-2 * math.log(self.noise_min), float(schedule.log_snr(0.0)))
+        if not first < last:
+            raise UndiffuseError(
+                f"{self} has no noise level in common with {schedule}: use a lower noise_min or a"
+                " higher noise_max"
+            )
         n = intervals(schedule, steps)
         to_zero = bool(schedule.sigma(0.0) == 0)
         spaced = torch.linspace(first, last, n if to_zero else n + 1, dtype=torch.float64)

@@ -29,6 +29,7 @@ class MLP(nn.Module):
 
     Source: residual layers as in He et al., 2016, arXiv:1603.05027.
 
+    >>> import torch
     >>> net = MLP(size=2)
     >>> sum(p.numel() for p in net.parameters())
     258434

@@ -21,7 +21,7 @@ from torch import Tensor
 from undiffuse import catalogue
 from undiffuse.broadcast import over
 from undiffuse.denoiser import Condition, Denoiser
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.grids.base import Grid
 from undiffuse.noise import Stream
 from undiffuse.samplers.base import Sampler
@@ -155,7 +155,8 @@ def sample(
         x_0 [N, ...], float32 (float64 if x_T is), or the Trajectory.
 
     Raises:
-        UndiffuseError: unknown names, impossible steps or times, or a denoiser that gives NaN.
+        UndiffuseError: unknown names, impossible steps or times.
+        RunFailed: the denoiser gives NaN or infinity.
 
     >>> from undiffuse.exact.gaussian import Gaussian
     >>> from undiffuse.schedules.vp import VP
@@ -254,7 +255,7 @@ def _last(path: Iterator[Step]) -> Step:
 def _refuse_non_finite(x: Tensor, rule: Sampler) -> None:
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).sum())
-        raise UndiffuseError(
+        raise RunFailed(
             f"{bad} of {len(x)} samples are not finite after sampling with {rule.name}: the"
             " denoiser gave NaN or infinity; look at its loss and weights"
         )

@@ -31,7 +31,7 @@ Time = Tensor | float
 
 def as_time(t: Time) -> Tensor:
     """t as a float64 tensor on its own device."""
-    return torch.as_tensor(t).to(torch.float64)
+    return torch.as_tensor(t, dtype=torch.float64)
 
 
 class Schedule(ABC):

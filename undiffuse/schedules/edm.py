@@ -51,8 +51,9 @@ class EDM(Schedule):
     def sigma(self, t: Time) -> Tensor:
         t = as_time(t)
         low, high = self._roots()
-        middle = torch.pow((1 - t) * low + t * high, self.rho)
-        return middle.clamp(self.sigma_min, self.sigma_max)  # both ends exact
+        smooth = torch.pow((1 - t) * low + t * high, self.rho)
+        exact = torch.where(t == 0, self.sigma_min, torch.where(t == 1, self.sigma_max, smooth))
+        return smooth + (exact - smooth).detach()  # both ends to the bit, and with their slope
 
     def t_from_log_snr(self, log_snr: Time) -> Tensor:
         low, high = self._roots()

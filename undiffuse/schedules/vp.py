@@ -64,6 +64,7 @@ class VP(Schedule):
 
     def t_from_log_snr(self, log_snr: Time) -> Tensor:
         b = softplus(-as_time(log_snr), threshold=700)  # B = log(1 + 1/SNR)
+        b = b.clamp(max=float(self.integral(1.0)))
         slope = self.beta_max - self.beta_min
         t = 2 * b / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * b))
         return torch.where(b == 0, 0.0, t).clamp(0, 1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from undiffuse import noise
 from undiffuse.data.dataset import Batch, Dataset
 from undiffuse.denoiser import Learned
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import RunFailed
 from undiffuse.objectives.objective import Objective
 from undiffuse.training.ema import EMA
 from undiffuse.training.recipe import DataOptions, TrainingOptions
@@ -120,7 +120,7 @@ def train_steps(
     """Train `state` up to step number `steps`, yielding a record after each step.
 
     Raises:
-        UndiffuseError: the loss is not a finite number. The state is then that of the step before.
+        RunFailed: the loss is not a finite number. The state is then that of the step before.
     """
     network = state.denoiser.network.train()
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -143,7 +143,7 @@ def train_steps(
                 loss = objective.loss(state.denoiser, x_0, u, eps, **condition).mean()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise UndiffuseError(
+            raise RunFailed(
                 f"the loss is {value} at step {n + 1}: lower training.lr, use float32, or look at"
                 " the data; checkpoints of earlier steps are whole"
             )

@@ -25,6 +25,7 @@ from undiffuse.errors import UndiffuseError
 from undiffuse.objectives.objective import Objective
 from undiffuse.samplers.loop import sample
 from undiffuse.training import checkpoint
+from undiffuse.training.allocator import keep_memory
 from undiffuse.training.assemble import (
     Data,
     choose,
@@ -100,6 +101,8 @@ class Session:
         self.objective = objective or make_objective(self.recipe)
         learned = denoiser or make_denoiser(self.recipe, self.dataset, seed)
         learned.to(device)
+        if torch.device(device).type == "cpu":
+            keep_memory()
         if len(self.dataset.shape) == 3:
             learned.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.state = State.new(learned, self.recipe.training)
@@ -147,7 +150,8 @@ class Session:
         """Train, yielding the record of each step; checkpoints, metrics and pictures on the way.
 
         Raises:
-            UndiffuseError: another process writes to the run, the disk is full, the loss is NaN.
+            UndiffuseError: another process writes to the run.
+            RunFailed: the disk is full, the loss is NaN.
         """
         options = self.recipe.training
         self.run.path.mkdir(parents=True, exist_ok=True)
@@ -165,6 +169,8 @@ class Session:
                         self._save()
                     yield record
                     if self.stop:
+                        if not last:  # asked while the record was in other hands
+                            self._save()
                         return
 
     def _steps(self) -> Iterator[Record]:

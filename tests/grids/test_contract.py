@@ -1,0 +1,53 @@
+"""What every grid must do under every schedule, for any number of steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from undiffuse import catalogue
+from undiffuse.errors import UndiffuseError
+from undiffuse.grids.base import Grid, intervals
+
+WITH_OPTIONS = {"discrete": "discrete.linear(steps=100)"}  # the others have defaults
+SCHEDULES = [
+    catalogue.parse("schedules", WITH_OPTIONS.get(name, name))
+    for name in catalogue.names("schedules")
+]
+GRIDS = [catalogue.parse("grids", name) for name in catalogue.names("grids")]
+
+
+@given(st.sampled_from(GRIDS), st.sampled_from(SCHEDULES), st.integers(1, 1500))
+def test_times_fall_from_noise_to_data(grid: Grid, schedule: object, steps: int) -> None:
+    times = grid.times(schedule, steps)
+    assert times.dtype == torch.float64
+    assert times.shape == (intervals(schedule, steps) + 1,)
+    assert bool((times.diff() < 0).all())
+    assert 0 <= float(times[-1]) <= float(times[0]) <= 1
+    assert float(schedule.sigma(times[0]) / schedule.alpha(times[0])) > 50  # the data is drowned
+    if bool(schedule.sigma(0.0) == 0):
+        assert float(times[-1]) == 0
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
+def test_one_step_is_one_evaluation(grid: Grid, schedule: object) -> None:
+    """The step to sigma = 0, or the denoising call alone."""
+    times = grid.times(schedule, 1)
+    assert len(times) == (2 if bool(schedule.sigma(0.0) == 0) else 1)
+    assert float(times[0]) > 0.9
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
+@pytest.mark.parametrize("steps", [0, -3, 2.5, float("nan"), float("inf")])
+def test_impossible_steps_are_refused(grid: Grid, steps: int) -> None:
+    with pytest.raises(UndiffuseError, match="steps must be a whole number, at least 1"):
+        grid.times(SCHEDULES[0], steps)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
+def test_grids_are_values(grid: Grid) -> None:
+    assert catalogue.build(catalogue.describe(grid)) == grid
+    assert hash(grid) == hash(catalogue.build(catalogue.describe(grid)))

@@ -1,0 +1,7 @@
+"""`python -m undiffuse` is `undiffuse`."""
+
+import sys
+
+from undiffuse.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""How good a trained model is: figures measured on its samples beside those of real data."""

@@ -1,0 +1,1 @@
+"""The page of a run: what it learned from, how, and what came of it."""
