@@ -32,6 +32,7 @@ demo: setup
 	rm -rf $(DEMO)
 	$(BIN)/undiffuse train digits --recipe digits --out $(DEMO) --seed 0
 	$(BIN)/undiffuse evaluate $(DEMO)
+	$(BIN)/undiffuse sample $(DEMO) --num 100 --out $(DEMO)/samples.png
 	$(BIN)/undiffuse report $(DEMO)
 
 # One thread for each of the workers: more only get in each other's way.

@@ -75,7 +75,7 @@ class Model:
         """Draw `count` samples, [count, *shape], images in [-1, 1]; a Trajectory if asked.
 
         Args:
-            count: how many, >= 0.
+            count: how many, >= 1.
             label: one label for all, or one for each (-1: no label); None: without labels.
             guidance: w of classifier-free guidance; 1 is the conditional model, 0 ignores labels.
             seed: sample i is a function of (seed, first_index + i).
@@ -125,7 +125,10 @@ class Model:
             return None
         if not self.classes:
             raise UndiffuseError("this model was trained without labels; leave the label out")
-        wanted = torch.as_tensor(label, dtype=torch.int64).reshape(-1)
+        wanted = torch.as_tensor(label).reshape(-1)
+        if wanted.is_floating_point() and len(wanted):
+            raise UndiffuseError(f"labels are whole numbers, not {wanted[0].item()}")
+        wanted = wanted.to(torch.int64)
         wanted = wanted.expand(count) if len(wanted) == 1 else wanted
         if len(wanted) != count:
             raise UndiffuseError(f"{len(wanted)} labels were given for {count} samples")
@@ -178,9 +181,10 @@ def load(path: str | os.PathLike[str], weights: str = "ema") -> Model:
         denoiser = Learned.from_config(facts["denoiser"])
         denoiser.network.load_state_dict(storage.tensors(folder, stem))
         data, sampling = dict(facts["data"]), dict(facts["sampling"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        images = len(data["shape"]) == 3
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UndiffuseError(f"{folder} holds no model of this version: {error}") from error
-    if len(data["shape"]) == 3:
+    if images:
         denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     manifest = storage.read_json(folder / storage.MANIFEST)
     digest = manifest["files"][f"{stem}.safetensors"]["sha256"]

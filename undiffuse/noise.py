@@ -2,7 +2,7 @@ r"""All randomness of training and sampling, as pure functions of what it is for
 
 Random numbers come from a counter-based generator (Philox), so a draw is a function
 
-    draw(seed, purpose, index, step)
+    draw(seed, purpose, index, step, call)
 
 and no generator carries state from one draw to the next. A sample's noise depends on the seed and
 on the sample's own index, never on the batch that it happens to be in; a training step's draws
@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 
 
-def generator(seed: int, purpose: str, index: int = 0, step: int = 0) -> np.random.Generator:
-    """A fresh generator for one use, with 2^128 numbers of its own.
+def generator(
+    seed: int, purpose: str, index: int = 0, step: int = 0, call: int = 0
+) -> np.random.Generator:
+    """A fresh generator for one use, with 2^66 numbers of its own.
 
     Args:
         seed: the user's seed, any integer.
@@ -32,17 +34,20 @@ def generator(seed: int, purpose: str, index: int = 0, step: int = 0) -> np.rand
             numbers.
         index: which sample, >= 0.
         step: which step, >= 0.
+        call: which use within the step, >= 0.
     """
     digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=16).digest()
     key = np.frombuffer(digest, dtype=np.uint64)
-    counter = np.array([0, 0, index, step], dtype=np.uint64)
+    counter = np.array([0, call, index, step], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def normal(seed: int, purpose: str, shape: Sequence[int], index: int = 0, step: int = 0) -> Tensor:
+def normal(
+    seed: int, purpose: str, shape: Sequence[int], index: int = 0, step: int = 0, call: int = 0
+) -> Tensor:
     """Standard normal numbers of the given shape, float32, on the CPU."""
-    drawn = generator(seed, purpose, index, step).standard_normal(tuple(shape), dtype=np.float32)
-    return torch.from_numpy(np.asarray(drawn))
+    rng = generator(seed, purpose, index, step, call)
+    return torch.from_numpy(np.asarray(rng.standard_normal(tuple(shape), dtype=np.float32)))
 
 
 def uniform(seed: int, purpose: str, count: int, step: int = 0) -> Tensor:
@@ -52,6 +57,17 @@ def uniform(seed: int, purpose: str, count: int, step: int = 0) -> Tensor:
     """
     rng = generator(seed, purpose, step=step)
     return torch.from_numpy((rng.permutation(count) + rng.random(count)) / count)
+
+
+def low_discrepancy(seed: int, purpose: str, count: int, step: int = 0) -> Tensor:
+    """`count` numbers (u_0 + i/count) mod 1 in [0, 1), all from one uniform u_0; float64, ordered.
+
+    Each is uniform on its own, and neighbours are exactly 1/count apart.
+
+    Source: Kingma et al. 2021 (arXiv 2107.00630), appendix I.1.
+    """
+    u_0 = generator(seed, purpose, step=step).random()
+    return torch.from_numpy((u_0 + np.arange(count) / count) % 1)
 
 
 def permutation(seed: int, purpose: str, count: int, step: int = 0) -> Tensor:
@@ -76,6 +92,8 @@ class Stream:
     seed: int
     indices: tuple[int, ...]
 
-    def draw(self, shape: Sequence[int], step: int, purpose: str = "sample") -> Tensor:
-        """Noise [len(indices), *shape] for one step of the sampling loop, float32."""
-        return torch.stack([normal(self.seed, purpose, shape, i, step) for i in self.indices])
+    def draw(
+        self, shape: Sequence[int], step: int, purpose: str = "sample", call: int = 0
+    ) -> Tensor:
+        """Noise [len(indices), *shape] for one use within one step of a loop, float32."""
+        return torch.stack([normal(self.seed, purpose, shape, i, step, call) for i in self.indices])

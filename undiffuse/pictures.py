@@ -6,6 +6,7 @@ digest of the model.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -27,8 +28,7 @@ def to_bytes(x: Tensor) -> Tensor:
     Raises:
         UndiffuseError: a value that is not finite, which would become a black pixel.
     """
-    if not bool(torch.isfinite(x).all()):
-        raise UndiffuseError("an image holds values that are not finite; no picture was made of it")
+    _refuse_non_finite(x)
     scaled = (x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5
     return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
@@ -61,6 +61,8 @@ def points(
 ) -> Image.Image:
     """Point clouds [N, D], one colour each: the first two dimensions, or one against its rank."""
     flat = {k: _plane(v.detach().double().cpu()) for k, v in clouds.items()}
+    for cloud in flat.values():
+        _refuse_non_finite(cloud)
     edge = limit or 1.1 * max(float(v.abs().quantile(0.999)) for v in flat.values())
     sheet = np.full((size, size, 3), 255.0)
     for colour, cloud in zip(_COLOURS, flat.values(), strict=False):
@@ -74,6 +76,11 @@ def points(
 
 
 _COLOURS = [np.array(c, dtype=float) for c in ((31, 90, 160), (214, 90, 40), (60, 140, 70))]
+
+
+def _refuse_non_finite(x: Tensor) -> None:
+    if not bool(torch.isfinite(x).all()):
+        raise UndiffuseError("a sample holds values that are not finite; no picture was made of it")
 
 
 def _plane(cloud: Tensor) -> Tensor:
@@ -105,5 +112,6 @@ def save(image: Image.Image, path: Path, facts: Mapping[str, Any] | None = None)
         image.save(temporary, format="PNG", pnginfo=text)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunFailed(f"cannot write {path}: {error.strerror or error}") from error

@@ -40,7 +40,8 @@ def write(
     Raises:
         RunFailed: the disk is full or the place cannot be written; what was there remains.
     """
-    temporary = folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary, old = folder.parent / f".tmp-{mark}", folder.parent / f".old-{mark}"
     try:
         temporary.mkdir(parents=True)
         for stem, named in tensors.items():
@@ -57,12 +58,10 @@ def write(
             _flush(file)
         temporary.chmod(0o777 & ~_umask())
         _flush(temporary)
-        old = folder.parent / f".old-{os.getpid()}-{secrets.token_hex(4)}"
         if folder.exists():
             folder.rename(old)
         temporary.rename(folder)
         _flush(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         free = shutil.disk_usage(_existing(folder)).free
         raise RunFailed(
@@ -70,6 +69,9 @@ def write(
             " stored there before is untouched"
         ) from error
     finally:
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)  # the new one did not arrive
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -85,6 +87,9 @@ def problem(folder: Path) -> str | None:
                 return f"{name} is missing"
             if file.stat().st_size != entry["size"] or digest(file) != entry["sha256"]:
                 return f"{name} is damaged"
+        for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
+            if file.name != MANIFEST and file.name not in manifest["files"]:
+                return f"{file.name} is not in {MANIFEST}"
     except UndiffuseError as error:
         return str(error)
     except (OSError, KeyError, TypeError, AttributeError):
@@ -104,8 +109,16 @@ def verify(folder: Path) -> None:
 
 
 def tensors(folder: Path, stem: str) -> dict[str, Tensor]:
-    """The tensors of one file of a verified folder."""
-    loaded: dict[str, Tensor] = load_file(folder / f"{stem}.safetensors")
+    """The tensors of one file of a verified folder.
+
+    Raises:
+        UndiffuseError: the file is missing, or holds something else.
+    """
+    file = folder / f"{stem}.safetensors"
+    try:
+        loaded: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UndiffuseError(f"{file} holds no tensors: {_reason(error)}") from error
     return loaded
 
 

@@ -194,7 +194,10 @@ def test_a_sampler_that_is_in_no_catalogue() -> None:
         ({"times": [1.0, float("nan")]}, r"times must lie in \[0, 1\]"),
         ({"x_T": torch.zeros(3, 2)}, r"x_T has shape \[3, 2\] but \[4, 2\]"),
         ({"x_T": torch.zeros(4, 3)}, r"x_T has shape \[4, 3\] but \[4, 2\]"),
-        ({"label": torch.zeros(3, dtype=torch.int64)}, "label has 3 entries for 4 samples"),
+        (
+            {"label": torch.zeros(3, dtype=torch.int64)},
+            "label must be a tensor with one entry for each of the 4",
+        ),
         ({"shape": ()}, "N >= 1 samples"),
         ({"shape": (0, 2)}, "N >= 1 samples"),
         ({"batch_size": 0}, "batch_size must be at least 1"),

@@ -12,10 +12,12 @@ fields. Help, and every mistake that can be seen in the words alone, come withou
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import undiffuse
 from undiffuse import catalogue
@@ -71,12 +73,19 @@ def _run(words: list[str]) -> int:
     import tyro
 
     verb = catalogue.load(FAMILY, name)
+    summary, _, details = (inspect.getdoc(verb) or "").partition("\n\n")
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     try:
-        asked = tyro.cli(verb, prog=f"undiffuse {name}", args=spread(rest), config=config)
+        asked = tyro.cli(
+            verb,
+            prog=f"undiffuse {name}",
+            description=summary,
+            args=spread(rest),
+            config=config,
+        )
     except SystemExit as end:
         if {"-h", "--help"} & set(rest) and not end.code:
-            print(_examples(verb.examples))
+            print(*(f"\n{text}" for text in (details, _examples(verb.examples)) if text), sep="\n")
         return int(end.code or 0)
     code: int = asked.run()
     return code
@@ -122,12 +131,11 @@ def spread(words: Sequence[str]) -> list[str]:
 
 def _completion(words: list[str]) -> int:
     """The script by which a shell completes verbs and options."""
-    from functools import reduce
-    from operator import or_
-
     import tyro
 
-    verbs = {name: catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)}
+    verbs: dict[str, Callable[..., Any]] = {
+        name: catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(verbs, prog="undiffuse", args=words)
     except SystemExit as end:

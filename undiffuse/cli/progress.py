@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 LINES = 20  # plain lines for a whole task ...
 SILENCE = 10.0  # ... but one at least every so many seconds
+WINDOW = 30.0  # seconds over which a rate is taken
 
 
 class Progress(ABC):
@@ -20,7 +22,10 @@ class Progress(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         return None
 
@@ -38,15 +43,13 @@ class Lines(Progress):
 
     def __init__(self, word: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.word, self.clock = word, clock
-        self.part, self.last = -1, clock()
+        self.part, self.last = 0, clock()
 
     def show(self, done: int, total: int, text: str) -> None:
         part, now = done * LINES // total, self.clock()
-        if part != self.part or done == total or now - self.last >= SILENCE:
-            if self.part >= 0 or part > 0 or now - self.last >= SILENCE or total <= LINES:
-                self.note(f"{self.word} {done}/{total}  {text}")
-                self.last = now
-            self.part = part
+        if part != self.part or now - self.last >= SILENCE:
+            self.part, self.last = part, now
+            self.note(f"{self.word} {done}/{total}  {text}")
 
 
 class Bar(Progress):
@@ -57,7 +60,8 @@ class Bar(Progress):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Rich
 
-        columns = TextColumn(word), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}")
+        text = TextColumn("{task.fields[text]}", markup=False)
+        columns = TextColumn(word), BarColumn(), MofNCompleteColumn(), text
         self.rich = Rich(*columns, console=Console(stderr=True))
         self.task = self.rich.add_task(word, total=None, text="")
 
@@ -66,7 +70,10 @@ class Bar(Progress):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.rich.stop()
 
@@ -83,25 +90,28 @@ def progress(word: str) -> Progress:
 
 
 class Pace:
-    """The rate of something that is counted, and the time left at that rate.
-
-    The rate is an average over about the last fifth of what was done, so a slow start is forgotten
-    and a pause shows.
-    """
+    """The rate of something that is counted, over the last half minute."""
 
     def __init__(self, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.marks = [(clock(), done)]
+        self.marks = deque([(clock(), done)])
 
     def update(self, done: int) -> float:
         """Take note of what is done by now; the rate in units per second."""
-        self.marks.append((self.clock(), done))
-        kept = max(0, self.marks[-1][1] - (self.marks[-1][1] - self.marks[0][1]) // 5 - 1)
-        del kept
-        return self.rate
+        now = self.clock()
+        self.marks.append((now, done))
+        while len(self.marks) > 2 and now - self.marks[0][0] > WINDOW:
+            self.marks.popleft()
+        begun, first = self.marks[0]
+        return (done - first) / max(now - begun, 1e-9)
 
-    @property
-    def rate(self) -> float:
-        """Units per second."""
-        (begun, first), (now, last) = self.marks[0], self.marks[-1]
-        return (last - first) / max(now - begun, 1e-9)
+
+def clock_time(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours, minutes and seconds.
+
+    >>> clock_time(83.4), clock_time(3683)
+    ('1:23', '1:01:23')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -26,10 +26,11 @@ from undiffuse.errors import UndiffuseError
 from undiffuse.evaluation import classifier, neighbours
 from undiffuse.evaluation.classifier import spread
 from undiffuse.evaluation.energy import energy_distance
-from undiffuse.model import Model, load
+from undiffuse.model import load
 from undiffuse.training.run import Run
 
 FILE = "evaluation.json"
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def evaluate(
@@ -39,6 +40,7 @@ def evaluate(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     *,
+    precision: str = "float32",
     data: Dataset | None = None,
 ) -> dict[str, Any]:
     """Measure the newest model of a run and keep the figures in its evaluation.json.
@@ -49,19 +51,25 @@ def evaluate(
         seed: of the samples and the judge.
         device: where to sample.
         progress: called with (done, num) while sampling.
+        precision: float32, bfloat16 or float16, of the network while sampling.
         data: what the run was trained on, where it was given in Python.
 
     Raises:
-        UndiffuseError: no run or checkpoint there, its data is gone or changed, num < 1.
+        UndiffuseError: no run or checkpoint there, its data is gone or changed, num < 1, or an
+            unknown precision.
     """
     if num < 1:
         raise UndiffuseError(f"an evaluation needs at least 1 sample, not {num}")
+    if precision not in PRECISIONS:
+        raise UndiffuseError(f"precision must be one of {', '.join(PRECISIONS)}, not '{precision}'")
     begun, path = time.perf_counter(), Path(run)
     recipe, facts = Run(path).read_config()
     model = load(path)
     training = data if data is not None else training_data(path)
     labels = torch.arange(num) % model.classes if model.classes else None
-    x = model.to(device).sample(num, labels, seed=seed, progress=progress).cpu()
+    dtype, opened = getattr(torch, precision), time.perf_counter()
+    with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
+        x = model.to(device).sample(num, labels, seed=seed, progress=progress).cpu()
     sampled = time.perf_counter()
     figures: dict[str, Any] = {
         "num": num,
@@ -74,7 +82,7 @@ def evaluate(
         **judged(x, labels, training, seed),
         "neighbours": near(x, training),
         "energy": energy(x, training) if len(model.shape) == 1 else None,
-        "sampling_seconds": round(sampled - begun, 2),
+        "sampling_seconds": round(sampled - opened, 2),
         "seconds": round(time.perf_counter() - begun, 2),
     }
     keep(path / FILE, figures)

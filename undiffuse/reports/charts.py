@@ -50,9 +50,9 @@ def loss_chart(steps: Sequence[int], losses: Sequence[float]) -> str:
         at = up(value)
         parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{value:g}</text>')
-    for step in ticks(first, last):
+    for step in ticks(first, last, least=1.0):
         at = across(step)
-        parts.append(f'<text x="{at}" y="{HEIGHT - 22}" text-anchor="middle">{step:g}</text>')
+        parts.append(f'<text x="{at}" y="{HEIGHT - 22}" text-anchor="middle">{step:.0f}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts += [
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}"'
@@ -76,33 +76,33 @@ def moving_average(y: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     at = np.arange(len(y))
     low = np.maximum(at - width // 2, 0)
     high = np.minimum(at - width // 2 + width, len(y))
-    means: NDArray[np.float64] = (sums[high] - sums[low]) / (high - low)
-    return means
+    means = (sums[high] - sums[low]) / (high - low)
+    return np.asarray(means.clip(y.min(), y.max()))  # differences of sums may round out of it
 
 
-def ticks(low: float, high: float, wanted: int = 6) -> list[float]:
-    """Round whole numbers between low and high, about `wanted` of them.
+def ticks(low: float, high: float, wanted: int = 6, least: float = 0.0) -> list[float]:
+    """Round numbers between low and high, about `wanted` of them, at least `least` apart.
 
-    >>> ticks(1, 1500)
-    [500, 1000, 1500]
+    >>> ticks(1, 1500), ticks(0.47, 0.61, 4)
+    ([500.0, 1000.0, 1500.0], [0.5, 0.55, 0.6])
     """
-    rough = max((high - low) / wanted, 1.0)
-    power = 10 ** math.floor(math.log10(rough))
-    gap = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    return [k * gap for k in range(math.ceil(low / gap), math.floor(high / gap) + 1)]
+    rough = max((high - low) / wanted, least)
+    power = math.floor(math.log10(rough))
+    gap = next(m * 10.0**power for m in (1, 2, 5, 10) if m * 10.0**power >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / gap - 1e-9), math.floor(high / gap + 1e-9)
+    return [round(k * gap, max(0, 1 - power)) for k in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
     """Round numbers for a logarithmic axis: powers of ten, or finer where those are too few.
 
-    >>> log_ticks(0.03, 2.0)
-    [0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+    >>> log_ticks(0.03, 2.0), log_ticks(0.4, 0.7)
+    ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [0.4, 0.5, 0.6, 0.7])
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found: list[float] = []
-    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(k / 10 for k in range(10, 100))):
+    for digits in ((1,), (1, 2, 5)):
         found = [float(f"{m}e{p}") for p in powers for m in digits]
         found = [value for value in found if low <= value <= high]
         if len(found) >= 4:
-            break
-    return found[:: max(1, len(found) // 8)]
+            return found[:: 1 + len(found) // 9]
+    return ticks(low, high, 4)

@@ -15,6 +15,7 @@ from torch import Tensor
 from undiffuse import pictures
 
 PLOT = 220  # pixels of a plot of points
+SMALL = 90  # CSS pixels of one among many
 ENOUGH = 56  # images are shown about this large
 
 
@@ -43,7 +44,7 @@ def show(x: Tensor, alt: str, *, down: bool = False, limit: float | None = None)
         down: images one below the other.
         limit: points: the edge of what is shown.
     """
-    return strip(x, alt, down=down) if x.ndim == 4 else plot({"samples": x}, alt, limit)
+    return strip(x, alt, down=down) if x.ndim == 4 else plot({"samples": x}, alt, limit, SMALL)
 
 
 def strip(x: Tensor, alt: str, *, down: bool = False) -> Picture:
@@ -62,10 +63,12 @@ def strip(x: Tensor, alt: str, *, down: bool = False) -> Picture:
     return Picture(uri(Image.fromarray(sheet)), columns * zoom, rows * zoom, alt, crisp=True)
 
 
-def plot(clouds: Mapping[str, Tensor], alt: str, limit: float | None = None) -> Picture:
+def plot(
+    clouds: Mapping[str, Tensor], alt: str, limit: float | None = None, size: int = PLOT
+) -> Picture:
     """Clouds of vectors or sequences [N, ...] as points, one colour each."""
     drawn = pictures.points({k: v.flatten(1) for k, v in clouds.items()}, PLOT, limit)
-    return Picture(uri(drawn), PLOT, PLOT, alt, plot=True)
+    return Picture(uri(drawn), size, size, alt, plot=True)
 
 
 def stored(file: Path, alt: str, plot: bool) -> Picture | None:
@@ -73,7 +76,8 @@ def stored(file: Path, alt: str, plot: bool) -> Picture | None:
     try:
         with Image.open(file, formats=["PNG"]) as image:
             image.load()
-            return Picture(uri(image), image.width, image.height, alt, plot=plot, crisp=not plot)
+            width, height = (PLOT, PLOT) if plot else image.size
+            return Picture(uri(image), width, height, alt, plot=plot, crisp=not plot)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
         return None
 

@@ -1,7 +1,7 @@
 r"""The commands that repeat a run: the nearest shipped recipe and what was set differently.
 
 A run keeps its recipe resolved, every setting written out. What the user must type to have it again
-is the shipped recipe with the fewest differences, and a --set of those. Measured values
+is the shipped recipe with the fewest differences, and one --set for each of those. Measured values
 (sigma_data) are measured again.
 """
 
@@ -47,8 +47,8 @@ def commands(run: Path, std: float, classes: int) -> list[str]:
     words += ["--out", str(run), "--seed", str(facts.get("seed", 0))]
     for key in [key for key in OPTIONS if key in settings]:
         words += [OPTIONS[key], str(settings.pop(key))]
-    if settings:
-        words += ["--set", *(f"{key}={literal(value)}" for key, value in settings.items())]
+    for key, value in settings.items():
+        words += ["--set", f"{key}={literal(value)}"]
     draw = ["undiffuse", "sample", str(run), "--num", "10", "--seed", "0"]
     draw += ["--label", "0"] if classes else []
     lines = [words, [*draw, "--out", "samples.png"]]
@@ -106,9 +106,14 @@ def literal(value: Any) -> str:
 
 
 def rooms(table: Table) -> dict[str, dict[str, str]]:
-    """Every setting of config.toml as texts, by table, for reading."""
+    """Every setting of config.toml as texts, by table, for reading; a fingerprint is cut short."""
     return {
-        room: {k: value if isinstance(value, str) else literal(value) for k, value in part.items()}
+        room: {
+            key: value[: 12 if key == "fingerprint" else None]
+            if isinstance(value, str)
+            else literal(value)
+            for key, value in part.items()
+        }
         for room, part in table.items()
         if isinstance(part, dict)
     }

@@ -49,7 +49,7 @@ class Sampler(ABC):
             t: the time of x, a float64 scalar.
             s: the time to go to, a float64 scalar; s < t towards data.
             memory: what the previous step returned; None at the first step.
-            noise: noise(x) gives fresh standard normal numbers of x's shape.
+            noise: noise(x) gives standard normal numbers of x's shape, fresh ones at each call.
 
         Returns:
             the samples at time s, and the memory for the next step.

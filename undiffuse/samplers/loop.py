@@ -10,6 +10,7 @@ threads, and otherwise agree to rounding.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,10 +25,11 @@ from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.grids.base import Grid
 from undiffuse.noise import Stream
-from undiffuse.samplers.base import Sampler
+from undiffuse.samplers.base import Noise, Sampler
 from undiffuse.schedules.base import Schedule, Time, as_time
 
 DEFAULT = "exponential-adams"
+DEFAULT_STEPS = 20
 
 
 class Step(NamedTuple):
@@ -70,6 +72,14 @@ class Watched(Denoiser):
         self.last = self.denoiser(x_t, t, **self.condition)
         return self.last
 
+    def reverse(
+        self, x_t: Tensor, t: Time, s: Time, **condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        """As that of the denoiser underneath; counts as one call."""
+        self.calls += 1
+        self.last, variance = self.denoiser.reverse(x_t, t, s, **self.condition)
+        return self.last, variance
+
 
 def walk(
     denoiser: Denoiser,
@@ -95,15 +105,21 @@ def walk(
     memory = None
     yield Step(0, float(times[0]), x, None, 0)
     for n, (t, s) in enumerate(pairwise(times)):
-
-        def noise(like: Tensor, n: int = n) -> Tensor:
-            return stream.draw(like.shape[1:], step=n + 1).to(like)
-
-        x, memory = sampler.step(watched, x, t, s, memory, noise)
+        x, memory = sampler.step(watched, x, t, s, memory, noise_of(stream, n + 1))
         yield Step(n + 1, float(s), x, watched.last, watched.calls)
     if last_denoise:
         x = watched(x, times[-1])
         yield Step(len(times), float(times[-1]), x, x, watched.calls)
+
+
+def noise_of(stream: Stream, step: int) -> Noise:
+    """noise(x) for one step: fresh at each call, a function of (seed, index, step, call)."""
+    calls = itertools.count()
+
+    def noise(like: Tensor) -> Tensor:
+        return stream.draw(like.shape[1:], step, call=next(calls)).to(like)
+
+    return noise
 
 
 def start(schedule: Schedule, t: Time, stream: Stream, shape: Sequence[int]) -> Tensor:
@@ -119,7 +135,7 @@ def sample(
     denoiser: Denoiser,
     shape: Sequence[int],
     sampler: Sampler | str = DEFAULT,
-    steps: int = 20,
+    steps: int | None = None,
     grid: Grid | str | None = None,
     seed: int = 0,
     *,
@@ -138,7 +154,7 @@ def sample(
         denoiser: any denoiser: learned, exact, guided.
         shape: (N, ...): how many samples, of which shape.
         sampler: a rule, its name, or "name(option=value)".
-        steps: evaluations of a one-evaluation rule, >= 1.
+        steps: evaluations of a one-evaluation rule, >= 1; default: 20.
         grid: where to stop; default: the sampler's own choice.
         seed: the samples are a function of (seed, index).
         x_T: samples at the first time instead of fresh noise, [N, ...].
@@ -181,8 +197,11 @@ def sample(
     if x_T is not None and tuple(x_T.shape) != tuple(shape):
         raise UndiffuseError(f"x_T has shape {list(x_T.shape)} but {list(shape)} was asked for")
     for name, value in condition.items():
-        if value is not None and len(value) != count:
-            raise UndiffuseError(f"{name} has {len(value)} entries for {count} samples")
+        if value is not None and getattr(value, "shape", ())[:1] != (count,):
+            raise UndiffuseError(
+                f"the condition {name} must be a tensor with one entry for each of the {count}"
+                f" samples, not {value!s:.60}"
+            )
     parameter = next(denoiser.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     paths: list[list[Step]] = []
@@ -219,7 +238,7 @@ def sample(
 def _times(
     schedule: Schedule,
     rule: Sampler,
-    steps: int,
+    steps: int | None,
     grid: Grid | str | None,
     times: Tensor | Sequence[float] | None,
 ) -> Tensor:
@@ -227,7 +246,9 @@ def _times(
         chosen: Grid = (
             grid if isinstance(grid, Grid) else catalogue.build(grid or rule.grid, "grids")
         )
-        return chosen.times(schedule, steps)
+        return chosen.times(schedule, DEFAULT_STEPS if steps is None else steps)
+    if steps is not None or grid is not None:
+        raise UndiffuseError("give times, or steps and a grid, not both")
     moments = as_time(torch.as_tensor(times, dtype=torch.float64))
     if moments.ndim != 1 or len(moments) < 2:
         raise UndiffuseError("times must be a list of at least two times")

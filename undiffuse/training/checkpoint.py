@@ -5,7 +5,7 @@ r"""Checkpoints: the whole state of a run, in a folder that proves its own compl
         ema.safetensors         its moving average, which samples are drawn from
         optimizer.safetensors   AdamW's moments
         model.json              every object that makes the weights a denoiser, facts about the data
-        state.json              step, steps, seed
+        state.json              step, steps, seed, times that learn from losses
         manifest.json           sizes and sha256 of the files above
 
 There is no pointer to the latest one: it is the highest step that verifies.
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from undiffuse import storage
+from undiffuse.catalogue import build, describe
 from undiffuse.errors import UndiffuseError
 from undiffuse.training.loop import State
 
@@ -46,18 +47,29 @@ def save(run: Path, state: State, model: Mapping[str, Any], facts: Mapping[str, 
         },
         {
             "model": model,
-            "state": {**facts, "step": state.step, "scaler": state.scaler.state_dict()},
+            "state": {
+                **facts,
+                "step": state.step,
+                "scaler": state.scaler.state_dict(),
+                "times": describe(state.times),
+            },
         },
     )
     return folder
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what a crash left half written."""
-    for folder in listed(run)[:-keep]:
-        shutil.rmtree(folder)
-    for stray in (*run.glob("checkpoints/.tmp-*"), *run.glob("checkpoints/.old-*")):
-        shutil.rmtree(stray, ignore_errors=True)
+    """Delete all but the newest `keep` whole checkpoints, and what a crash left half written.
+
+    Only checkpoints that verify count, so a damaged one never pushes out a whole one.
+    """
+    whole = [folder for folder in listed(run) if storage.problem(folder) is None]
+    for folder in listed(run):
+        if whole and folder not in whole[-keep:]:
+            shutil.rmtree(folder)
+    for place in (run, run / "checkpoints"):
+        for stray in (*place.glob(".tmp-*"), *place.glob(".old-*")):
+            shutil.rmtree(stray, ignore_errors=True)
 
 
 def listed(run: Path) -> list[Path]:
@@ -91,6 +103,7 @@ def restore(folder: Path, state: State) -> dict[str, Any]:
         _restore_moments(state, storage.tensors(folder, "optimizer"))
         if facts["scaler"]:
             state.scaler.load_state_dict(facts["scaler"])
+        state.times = build(facts["times"], "objectives.times")
         state.step = int(facts["step"])
     except (RuntimeError, KeyError) as error:
         raise UndiffuseError(f"{folder} does not belong to this network: {error}") from error
@@ -107,7 +120,14 @@ def _moments(state: State) -> dict[str, Tensor]:
 
 def _restore_moments(state: State, stored: Mapping[str, Tensor]) -> None:
     for name, parameter in state.denoiser.network.named_parameters():
-        state.optimizer.state[parameter] = {
-            key: stored[f"{key}/{name}"].to(parameter.device)
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+        if f"step/{name}" in stored:  # a parameter that no loss depends on has no moments
+            state.optimizer.state[parameter] = {
+                "step": stored[f"step/{name}"].to(parameter.device),
+                "exp_avg": _laid_out(stored[f"exp_avg/{name}"], parameter),
+                "exp_avg_sq": _laid_out(stored[f"exp_avg_sq/{name}"], parameter),
+            }
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` in the parameter's memory format: fused AdamW goes through both by address."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -44,13 +44,15 @@ class EMA:
     @torch.no_grad()
     def update(self, network: nn.Module, n: int) -> None:
         """Take in the weights after step n = 1, 2, ..."""
-        state = network.state_dict()
-        averaged = [k for k, v in self.weights.items() if v.is_floating_point()]
+        state, buffers = network.state_dict(), {k for k, _ in network.named_buffers()}
+        averaged = [k for k in self.weights if k not in buffers]
         torch._foreach_lerp_(
             [self.weights[k] for k in averaged],
             [state[k] for k in averaged],
             1 - (1 - 1 / n) ** (self.gamma + 1),
         )
+        for name in buffers & set(self.weights):
+            self.weights[name].copy_(state[name])
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Continue from stored averages."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,9 @@ from undiffuse import noise
 from undiffuse.data.dataset import Batch, Dataset
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed
+from undiffuse.objectives.coupling import couple
 from undiffuse.objectives.objective import Objective
+from undiffuse.objectives.times.base import Times
 from undiffuse.training.ema import EMA
 from undiffuse.training.recipe import DataOptions, TrainingOptions
 
@@ -47,6 +49,7 @@ class State:
     ema: EMA
     scaler: torch.amp.GradScaler  # of the loss, for float16
     step: int = 0
+    times: Times | None = None  # the objective's, where they have learned from losses
 
     @classmethod
     def new(cls, denoiser: Learned, options: TrainingOptions) -> State:
@@ -120,27 +123,34 @@ def train_steps(
     """Train `state` up to step number `steps`, yielding a record after each step.
 
     Raises:
-        RunFailed: the loss is not a finite number. The state is then that of the step before.
+        RunFailed: the loss or its gradient is not finite. The weights are then those of the step
+            before.
     """
     network = state.denoiser.network.train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     device = parameters[0].device
     order = Order(len(dataset), options.batch_size, seed)
+    draw = {"stratified": noise.uniform, "low-discrepancy": noise.low_discrepancy}
+    if state.times is not None:
+        objective = replace(objective, times=state.times)
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
     while state.step < steps:
         begun, n = time.perf_counter(), state.step
         batch = dataset.batch(order.indices(n))
         x_0, label = prepare(batch, seed, n, data, options)
-        u = noise.uniform(seed, "time", len(x_0), n).to(device)
-        eps = noise.normal(seed, "noise", x_0.shape, step=n).to(device)
-        x_0 = x_0.to(device)
+        u = draw[options.time_draws](seed, "time", len(x_0), n).to(device)
+        eps = noise.normal(seed, "noise", x_0.shape, step=n)
+        if options.coupling == "optimal-transport":
+            eps = couple(x_0, eps, label)
+        x_0, eps = x_0.to(device), eps.to(device)
         condition = {} if label is None else {"label": label.to(device)}
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(n, steps, options)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(noise.integer(seed, "dropout", n))
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                loss = objective.loss(state.denoiser, x_0, u, eps, **condition).mean()
+                losses = objective.loss(state.denoiser, x_0, u, eps, **condition)
+                loss = losses.mean()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RunFailed(
@@ -151,8 +161,16 @@ def train_steps(
         state.scaler.scale(loss).backward()
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, options.clip)
+        if not (bool(norm.isfinite()) or state.scaler.is_enabled()):  # a scaler skips such steps
+            raise RunFailed(
+                f"the gradient of step {n + 1} is not finite: lower training.lr, or look at the"
+                " network and the data; checkpoints of earlier steps are whole"
+            )
         state.scaler.step(state.optimizer)
         state.scaler.update()
+        times = objective.times.updated(u, losses.detach(), state.denoiser.schedule)
+        if times != objective.times:
+            objective, state.times = replace(objective, times=times), times
         state.step = n + 1
         state.ema.update(network, state.step)
         yield Record(

@@ -50,6 +50,8 @@ class TrainingOptions:
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.05  # width of the weight average, as a fraction of the run
     label_dropout: float = 0.1  # share of the labels hidden, for guidance
+    time_draws: str = "stratified"  # one time in each 1/B, or "low-discrepancy": at equal distances
+    coupling: str = "independent"  # of data and noise, or "optimal-transport" within a batch
     precision: str = "float32"
     checkpoint_every: int = 1000
     sample_every: int = 500
@@ -71,6 +73,10 @@ class TrainingOptions:
         check(finite(self.ema) and 0 < self.ema < 0.28, self, "ema", "between 0 and 0.28")
         dropout = self.label_dropout
         check(finite(dropout) and 0 <= dropout <= 1, self, "label_dropout", "in [0, 1]")
+        draws = {"stratified", "low-discrepancy"}
+        check(self.time_draws in draws, self, "time_draws", "stratified or low-discrepancy")
+        couplings = {"independent", "optimal-transport"}
+        check(self.coupling in couplings, self, "coupling", "independent or optimal-transport")
         known = {"float32", "bfloat16", "float16"}
         check(self.precision in known, self, "precision", "float32, bfloat16 or float16")
 
@@ -109,8 +115,8 @@ class Recipe:
             UndiffuseError: a key that does not exist (with the nearest that does) or a bad value.
         """
         table = to_table(self)
-        for key, value in settings.items():
-            room, _, option = key.partition(".")
+        for key in sorted(settings, key=lambda key: not key.endswith(".name")):  # names first
+            value, (room, _, option) = settings[key], key.partition(".")
             known = [f.name for f in dataclasses.fields(Recipe)]
             if room not in known:
                 raise unknown("setting", room, known)
@@ -250,6 +256,6 @@ def settings(texts: Iterable[str]) -> dict[str, Any]:
             raise UndiffuseError(f"cannot read the setting '{text}'; write key=value")
         try:
             made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             made[key.strip()] = value
     return made

@@ -40,6 +40,17 @@ class Run:
         """The file that makes a directory a run."""
         return self.path / "config.toml"
 
+    def create(self) -> None:
+        """Make the directory, with those above it.
+
+        Raises:
+            UndiffuseError: the place cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UndiffuseError(f"cannot make {self.path}: {error.strerror}") from error
+
     def read_config(self) -> tuple[Recipe, Table]:
         """The recipe and the `run` table (data, seed, steps, ...).
 

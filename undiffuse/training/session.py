@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import undiffuse
-from undiffuse import pictures, storage
+from undiffuse import catalogue, pictures, storage
 from undiffuse.denoiser import Learned
 from undiffuse.errors import UndiffuseError
 from undiffuse.objectives.objective import Objective
@@ -83,6 +83,7 @@ class Session:
         objective: Objective | None = None,
     ) -> None:
         self.run, self.seed, self.stop = Run(Path(out)), seed, False
+        self.resume = resume
         self.passed_over: list[checkpoint.Damaged] = []
         _check_place(self.run, resume)
         _check_length(steps, minutes)
@@ -98,6 +99,7 @@ class Session:
         self.minutes = minutes
         self.dataset = open_any(data, chosen.data.size)
         self.recipe = measured(chosen, self.dataset)
+        catalogue.build(self.recipe.sampling.sampler, "samplers")  # an unknown one is told now
         self.objective = objective or make_objective(self.recipe)
         learned = denoiser or make_denoiser(self.recipe, self.dataset, seed)
         learned.to(device)
@@ -154,8 +156,10 @@ class Session:
             RunFailed: the disk is full, the loss is NaN.
         """
         options = self.recipe.training
-        self.run.path.mkdir(parents=True, exist_ok=True)
+        self.run.create()
         with self.run.locked():
+            _check_place(self.run, self.resume)  # again: another process may have been faster
+            self.resume = True
             self.run.write_config(self.recipe, self._describe())
             self.run.trim_metrics(self.state.step)
             with (self.run.path / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
@@ -181,10 +185,12 @@ class Session:
                 self.state, self.dataset, self.objective, TIMED_STEPS, *arguments
             ):
                 seconds.append(record.seconds)
+                if record.step == TIMED_STEPS:  # before a checkpoint of this step can be written
+                    pace = statistics.median(seconds[-15:])
+                    self.steps = steps_for(self.minutes or 0, pace, record.step)
+                    self.run.write_config(self.recipe, self._describe())
                 yield record
-            pace = statistics.median(seconds[-15:])
-            self.steps = steps_for(self.minutes or 0, pace, self.state.step)
-            self.run.write_config(self.recipe, self._describe())
+            assert self.steps is not None
         yield from train_steps(self.state, self.dataset, self.objective, self.steps, *arguments)
 
     def _save(self) -> None:
@@ -239,7 +245,7 @@ def _check_place(run: Run, resume: bool) -> None:
         raise UndiffuseError(
             f"{run.path} already holds a run; add --resume to continue it, or choose another --out"
         )
-    if not run.config.is_file() and run.path.is_dir() and any(run.path.iterdir()):
+    if not run.config.is_file() and run.path.is_dir() and any(run.path.glob("[!.]*")):
         raise UndiffuseError(f"{run.path} is not empty and holds no run; choose another --out")
 
 

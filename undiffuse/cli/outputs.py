@@ -1,0 +1,211 @@
+r"""Where samples go: one picture, one array, or a directory with a picture of each.
+
+What cannot be written is refused before anything is drawn, and a file appears under its name only
+when it is whole, so nothing is lost to a mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from undiffuse.cli.place import check_file, check_place
+from undiffuse.errors import RunFailed, UndiffuseError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TURNS = "each in turn"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be drawn: `num` samples, by `settings`, which every picture tells.
+
+    Of a model with `classes`, sample i has the label asked for, or i mod classes.
+    """
+
+    num: int
+    settings: Mapping[str, Any]
+    classes: int = 0
+    label: int | None = None
+
+    def label_of(self, number: int) -> int | None:
+        """The label of one sample; None for a model without labels."""
+        if not self.classes:
+            return None
+        return number % self.classes if self.label is None else self.label
+
+    def facts(self) -> dict[str, Any]:
+        """What a picture of all samples tells."""
+        label = TURNS if self.label is None else self.label
+        return {**self.settings, "num": self.num} | ({"label": label} if self.classes else {})
+
+    def facts_of(self, number: int) -> dict[str, Any]:
+        """What the picture of one sample tells."""
+        label = {"label": self.label_of(number)} if self.classes else {}
+        return {**self.settings, "index": number} | label
+
+
+class Drawn(NamedTuple):
+    """A batch of samples: their numbers and the samples, [B, ...] on the CPU."""
+
+    numbers: Sequence[int]
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Output(ABC):
+    """A place for samples."""
+
+    path: Path
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse samples of a shape that does not fit here.
+
+        Raises:
+            UndiffuseError: telling what fits.
+        """
+        return None
+
+    def wanted(self, plan: Plan) -> list[int]:
+        """The numbers of the samples, out of 0 ... num - 1, that are still to be drawn."""
+        return list(range(plan.num))
+
+    @abstractmethod
+    def write(self, batches: Iterable[Drawn], plan: Plan) -> None:
+        """Draw the batches and keep them.
+
+        Raises:
+            RunFailed: the place cannot be written.
+        """
+
+
+@dataclass(frozen=True)
+class Sheet(Output):
+    """One PNG: images side by side, vectors as points."""
+
+    def write(self, batches: Iterable[Drawn], plan: Plan) -> None:
+        import torch
+
+        from undiffuse import pictures
+
+        x = torch.cat([batch.x for batch in batches])
+        pictures.save(pictures.draw(x), self.path, plan.facts())
+
+
+@dataclass(frozen=True)
+class Archive(Output):
+    """One .npz: `images` uint8 [N, H, W, C] (floats [N, D] for vectors) and `labels` int64 [N]."""
+
+    def write(self, batches: Iterable[Drawn], plan: Plan) -> None:
+        import numpy as np
+        import torch
+
+        from undiffuse import pictures
+
+        x = torch.cat([batch.x for batch in batches])
+        arrays = {"images": (pictures.to_bytes(x) if x.ndim == 4 else x).numpy()}
+        if plan.classes:
+            arrays["labels"] = np.array([plan.label_of(i) for i in range(plan.num)], np.int64)
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+            temporary.replace(self.path)
+        except OSError as error:
+            raise RunFailed(f"cannot write {self.path}: {error.strerror or error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Pictures(Output):
+    """A directory with a PNG for each sample, 000000.png and so on, each with its own facts.
+
+    Pictures that are there already are kept if they carry the same facts, and any other PNG file
+    is a reason to refuse, so that one directory never mixes two seeds, settings or models.
+    """
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3 or shape[0] not in {1, 3, 4}:
+            raise UndiffuseError(
+                f"samples of shape {list(shape)} are no pictures; write them to an .npz file"
+            )
+
+    def wanted(self, plan: Plan) -> list[int]:
+        there = {
+            self._number(file, plan)
+            for file in (sorted(self.path.iterdir()) if self.path.is_dir() else ())
+            if file.suffix.lower() == ".png" and not file.name.startswith(".")
+        }
+        return [number for number in range(plan.num) if number not in there]
+
+    def write(self, batches: Iterable[Drawn], plan: Plan) -> None:
+        from undiffuse import pictures
+
+        for batch in batches:
+            for row, number in enumerate(batch.numbers):
+                image = pictures.grid(batch.x[row : row + 1], zoom=1, gap=0)
+                pictures.save(image, self.path / f"{number:06d}.png", plan.facts_of(number))
+
+    def _number(self, file: Path, plan: Plan) -> int | None:
+        """The number of a picture that is there; None if it is ours but has to be drawn again.
+
+        Raises:
+            UndiffuseError: it was made in another way.
+        """
+        match = re.fullmatch(r"(\d{6,})\.png", file.name)
+        if match is None:
+            raise UndiffuseError(f"{file} is not one of these samples; choose another --out")
+        text, whole = _read(file)
+        for key, value in plan.facts_of(int(match[1])).items():
+            if text.get(key) != str(value):
+                raise UndiffuseError(
+                    f"{file} was made with {key} = {text.get(key, 'unknown')}, not {value};"
+                    " choose another --out, or delete what is there"
+                )
+        return int(match[1]) if whole else None
+
+
+def _read(file: Path) -> tuple[dict[str, str], bool]:
+    """The text chunks of a PNG, and whether it can be decoded."""
+    from PIL import Image, PngImagePlugin
+
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            assert isinstance(image, PngImagePlugin.PngImageFile)
+            text = {str(key): str(value) for key, value in image.info.items()}
+            try:
+                image.load()
+            except (OSError, ValueError, SyntaxError):
+                return text, False
+            return text, True
+    except (OSError, ValueError, SyntaxError):
+        return {}, False
+
+
+def choose(name: str) -> Output:
+    """The output that a name stands for.
+
+    Raises:
+        UndiffuseError: another ending, or a place that cannot be written.
+    """
+    path = Path(name)
+    kind = {".png": Sheet, ".npz": Archive}.get(path.suffix.lower())
+    if kind is not None and not name.endswith("/"):
+        check_file(path, path.suffix.lower())
+        return kind(path)
+    if path.suffix and not path.is_dir() and not name.endswith("/"):
+        raise UndiffuseError(
+            f"--out {name}: the name must end in .png or .npz, or be that of a directory"
+        )
+    if path.exists() and not path.is_dir():
+        raise UndiffuseError(f"--out {name} is a file; end its name in .png or .npz")
+    check_place(path / "000000.png")
+    return Pictures(path)
