@@ -64,7 +64,7 @@ def low_discrepancy(seed: int, purpose: str, count: int, step: int = 0) -> Tenso
 
     Each is uniform on its own, and neighbours are exactly 1/count apart.
 
-    Source: Kingma et al. 2021 (arXiv 2107.00630), appendix I.1.
+    Source: Kingma et al. 2021 (arXiv 2107.00630), "low-discrepancy sampler".
     """
     u_0 = generator(seed, purpose, step=step).random()
     return torch.from_numpy((u_0 + np.arange(count) / count) % 1)

@@ -1,14 +1,31 @@
 r"""The training loss: a distribution of times x a weighting x a prediction.
 
-    L = E_{t, x_0, eps}  w(log_snr_t) |eps_hat(x_t, t) - eps|^2,    x_t = alpha x_0 + sigma eps.
+    L = E_{t, x_0, eps}  c(t) w(log_snr_t) |eps_hat(x_t, t) - eps|^2,  x_t = alpha x_0 + sigma eps,
+
+where c is 1 unless t is drawn in another way than it is meant (`Times.correction`).
 
 It is computed in the space of the network's own output F, where nothing blows up,
 
     L = E  w g^2 |F - target|^2,
 
-with g and target from the prediction (see `undiffuse.predictions.base`). L_simple is
-Objective(Uniform(), Simple()) with noise prediction, EDM's loss Objective(LogNormal(), EDM()) with
-EDM's.
+with g and target from the prediction (see `undiffuse.predictions.base`). The papers' losses:
+
+    paper                               times               weight      prediction    schedule
+    Ho 2020, L_simple (2006.11239)      Uniform(T)          Simple      Noise         Discrete
+    Song 2021, score (2011.13456)       Uniform             Simple      Score         VP, VE
+    Nichol 2021, 3.3 (2102.09672)       Importance(T)       any         Noise         Cosine
+    Kingma 2021, VDM (2107.00630)       Integral(Uniform)   Simple      Noise         any
+    Salimans 2022, x, v (2202.00512)    Uniform             Data, V     Data, V       Cosine
+    Choi 2022, P2 (2204.00227)          Uniform(T)          P2          Noise         Discrete
+    Karras 2022, EDM (2206.00364)       LogNormal           EDM         EDMNetwork    EDM
+    Hang 2023, min-SNR (2303.09556)     Uniform(T)          MinSNR      Data          Cosine
+    Kingma & Gao 2023 (2303.00848)      Integral(Uniform)   Sigmoid     V             Cosine
+    Lipman 2023, Liu 2023 (2210.02747)  Uniform             Flow        FlowVelocity  Flow
+    Tong 2023, OT-CFM (2302.00482)      the same, with noise from `coupling.couple`
+    Crowson 2024 (2401.11605)           any                 SoftMinSNR  EDMNetwork    EDM
+    Esser 2024, SD 3 (2403.03206)       LogitNormal         Flow        FlowVelocity  Flow
+
+`curves.effective_weight` shows each as one curve over log-SNR.
 """
 
 from __future__ import annotations
@@ -42,7 +59,7 @@ class Objective:
     def loss(
         self, denoiser: Learned, x_0: Tensor, u: Tensor, noise: Tensor, **condition: Condition
     ) -> Tensor:
-        """The loss of each sample, averaged over its dimensions, [B].
+        """The loss of each sample, averaged over its dimensions, [B]: E over u is L.
 
         Args:
             denoiser: the denoiser in training.
@@ -52,12 +69,13 @@ class Objective:
             condition: named tensors for the network.
         """
         t = self.times.times(u, denoiser.schedule)
-        return self.loss_at(denoiser, x_0, t, noise, **condition)
+        losses = self.loss_at(denoiser, x_0, t, noise, **condition)
+        return self.times.correction(t, denoiser.schedule).to(losses) * losses
 
     def loss_at(
         self, denoiser: Learned, x_0: Tensor, t: Tensor, noise: Tensor, **condition: Condition
     ) -> Tensor:
-        """The loss of each sample at given times t [B], without the density of t; [B]."""
+        """w |eps_hat - eps|^2 of each sample at given times t [B], without the correction; [B]."""
         schedule, prediction = denoiser.schedule, denoiser.prediction
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         log_snr = schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)

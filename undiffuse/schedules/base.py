@@ -7,6 +7,7 @@ A schedule fixes the forward process
 where time 0 is data and time 1 is noise. alpha(t)^2 is the lectures' \bar\alpha_t; their one-step
 factor is alpha_k = (alpha(t_k) / alpha(t_{k-1}))^2. From alpha and sigma the base derives
 
+    snr(t) = alpha^2 / sigma^2               the signal-to-noise ratio,
     log_snr(t) = log(alpha^2 / sigma^2)      the logarithm (natural) of the signal-to-noise ratio,
     t_from_log_snr                           its inverse,
     alpha_rate, sigma_rate, log_snr_rate     d/dt of alpha, sigma, log_snr.
@@ -42,6 +43,11 @@ class Schedule(ABC):
 
     name: ClassVar[str]
 
+    @property
+    def first(self) -> float:
+        """The first time with a noise level of its own: 0, or 1 / T for a chain of T steps."""
+        return 0.0
+
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
         """The factor of the data, in [0, 1]; same shape as t."""
@@ -53,6 +59,15 @@ class Schedule(ABC):
     def log_snr(self, t: Time) -> Tensor:
         """log(alpha(t)^2 / sigma(t)^2): falls from +inf (or a finite value) at t = 0."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
+
+    def snr(self, t: Time) -> Tensor:
+        r"""alpha(t)^2 / sigma(t)^2, the signal-to-noise ratio; \bar\alpha_t / (1 - \bar\alpha_t).
+
+        It is the c(t) of |eps_hat - eps|^2 = c(t) |x0_hat - x_0|^2 at the same x_t.
+
+        Source: Kingma et al. 2021 (arXiv 2107.00630); lecture 004, exercise 2.
+        """
+        return (self.alpha(t) / self.sigma(t)).square()
 
     def t_from_log_snr(self, log_snr: Time) -> Tensor:
         """The t in [0, 1] at which `log_snr(t)` has the given value, by bisection.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +32,12 @@ class LogNormal(Times):
     def times(self, u: Tensor, schedule: Schedule) -> Tensor:
         log_noise = self.mean + self.std * torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
         return schedule.t_from_log_snr(-2 * log_noise)
+
+    def density(self, t: Tensor, schedule: Schedule) -> Tensor:
+        """Between the schedule's ends; what lies beyond them is drawn at the ends themselves."""
+        z = (-schedule.log_snr(t) / 2 - self.mean) / self.std
+        normal = torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        return normal * -schedule.log_snr_rate(t) / (2 * self.std)
 
     def log_snr_range(self, schedule: Schedule) -> tuple[float, float]:
         """4.5 standard deviations to either side, which some 150,000 draws reach."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from undiffuse.catalogue import check
@@ -28,4 +29,7 @@ class Uniform(Times):
     def times(self, u: Tensor, schedule: Schedule) -> Tensor:
         if self.steps is None:
             return 1 - u
-        return ((u * self.steps).floor() + 1) / self.steps
+        return ((u * self.steps).floor() + 1).clamp(max=self.steps) / self.steps
+
+    def density(self, t: Tensor, schedule: Schedule) -> Tensor:
+        return torch.ones_like(t)

@@ -1,0 +1,110 @@
+"""Checkpoints: what is kept, what is deleted, what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from undiffuse import storage
+from undiffuse.data.dataset import InMemory
+from undiffuse.errors import UndiffuseError
+from undiffuse.training import checkpoint
+from undiffuse.training.assemble import make_denoiser, make_objective, measured
+from undiffuse.training.loop import State, train_steps
+from undiffuse.training.recipe import Recipe
+
+
+@pytest.fixture
+def state(points: InMemory, short: Recipe) -> State:
+    """After two steps."""
+    recipe = measured(short, points)
+    made = State.new(make_denoiser(recipe, points, 0), recipe.training)
+    objective = make_objective(recipe)
+    list(train_steps(made, points, objective, 2, 0, recipe.training, recipe.data))
+    return made
+
+
+def test_restore_puts_everything_back(
+    tmp_path: Path, state: State, points: InMemory, short: Recipe
+) -> None:
+    folder = checkpoint.save(tmp_path, state, {}, {"seed": 5})
+    assert folder == tmp_path / "checkpoints" / "step-00000002"
+    recipe = measured(short, points)
+    fresh = State.new(make_denoiser(recipe, points, 1), recipe.training)
+    facts = checkpoint.restore(folder, fresh)
+    assert (facts["seed"], facts["step"], fresh.step) == (5, 2, 2)
+    for mine, other in (
+        (fresh.denoiser.network.state_dict(), state.denoiser.network.state_dict()),
+        (fresh.ema.weights, state.ema.weights),
+    ):
+        assert all(torch.equal(mine[k], other[k]) for k in other)
+    pairs = zip(fresh.denoiser.parameters(), state.denoiser.parameters(), strict=True)
+    for p, q in pairs:
+        assert fresh.optimizer.state[p].keys() == state.optimizer.state[q].keys()
+        for key, value in state.optimizer.state[q].items():
+            assert torch.equal(fresh.optimizer.state[p][key], value)
+
+
+def test_the_average_is_not_the_network(tmp_path: Path, state: State) -> None:
+    folder = checkpoint.save(tmp_path, state, {}, {})
+    weights, ema = storage.tensors(folder, "weights"), storage.tensors(folder, "ema")
+    assert weights.keys() == ema.keys()
+    assert any(not torch.equal(weights[k], ema[k]) for k in ema)
+
+
+def test_another_network_is_refused(
+    tmp_path: Path, state: State, points: InMemory, short: Recipe
+) -> None:
+    folder = checkpoint.save(tmp_path, state, {}, {})
+    recipe = measured(short.changed({"network.width": 16}), points)
+    other = State.new(make_denoiser(recipe, points, 0), recipe.training)
+    with pytest.raises(UndiffuseError, match="does not belong to this network"):
+        checkpoint.restore(folder, other)
+
+
+def test_a_parameter_without_a_gradient_has_no_moments(tmp_path: Path, state: State) -> None:
+    idle = torch.nn.Parameter(torch.ones(2))
+    state.denoiser.network.register_parameter("idle", idle)
+    state.ema.weights["idle"] = idle.detach().clone()
+    folder = checkpoint.save(tmp_path, state, {}, {})
+    assert not any("idle" in name for name in storage.tensors(folder, "optimizer"))
+    checkpoint.restore(folder, state)
+    assert not state.optimizer.state[idle]
+
+
+def saved(run: Path, state: State, steps: list[int]) -> None:
+    for step in steps:
+        state.step = step
+        checkpoint.save(run, state, {}, {})
+
+
+def test_the_newest_whole_one(tmp_path: Path, state: State) -> None:
+    assert checkpoint.newest(tmp_path) == (None, [])
+    saved(tmp_path, state, [9, 10, 100])
+    (tmp_path / "checkpoints" / "step-notes").mkdir()
+    folder, damaged = checkpoint.newest(tmp_path)
+    assert folder is not None
+    assert (folder.name, damaged) == ("step-00000100", [])
+    (folder / "manifest.json").unlink()
+    (tmp_path / "checkpoints/step-00000010/ema.safetensors").unlink()
+    folder, damaged = checkpoint.newest(tmp_path)
+    assert folder is not None
+    assert folder.name == "step-00000009"
+    assert [(d.folder.name, d.reason) for d in damaged] == [
+        ("step-00000100", f"cannot read {damaged[0].folder}/manifest.json: no such file or"
+         " directory"),
+        ("step-00000010", "ema.safetensors is missing"),
+    ]  # fmt: skip
+
+
+def test_prune_keeps_the_newest_whole_ones(tmp_path: Path, state: State) -> None:
+    saved(tmp_path, state, [1, 2, 3, 4])
+    (tmp_path / "checkpoints/step-00000004/ema.safetensors").write_bytes(b"")
+    checkpoint.prune(tmp_path, 2)
+    assert [f.name for f in checkpoint.listed(tmp_path)] == ["step-00000002", "step-00000003"]
+    for folder in checkpoint.listed(tmp_path):
+        (folder / "manifest.json").unlink()
+    checkpoint.prune(tmp_path, 1)  # none is whole: nothing to keep, nothing to delete
+    assert len(checkpoint.listed(tmp_path)) == 2
