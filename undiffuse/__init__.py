@@ -19,9 +19,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = (
-    *("catalogue", "cli", "data", "denoiser", "errors", "evaluation", "exact", "grids"),
-    *("guidance", "model", "networks", "noise", "objectives", "predictions", "process"),
-    *("reports", "samplers", "schedules", "training"),
+    *("catalogue", "cli", "covariance", "data", "denoiser", "derivatives", "errors"),
+    *("evaluation", "exact", "grids"),
+    *("guidance", "likelihood", "model", "networks", "noise", "objectives"),
+    *("predictions", "process"),
+    *("reports", "samplers", "schedules", "sde", "training"),
 )
 _NAMES = {
     "UndiffuseError": "errors",

@@ -86,13 +86,67 @@ def posterior(
 
     Source: Ho et al. 2020 (arXiv 2006.11239), equations 6 and 7.
     """
+    on_x_t, on_x_0, std = posterior_factors(schedule, t, s)
+    return over(on_x_t, x_t) * x_t + over(on_x_0, x_0) * x_0, over(std, x_t)
+
+
+def posterior_factors(schedule: Schedule, t: Time, s: Time) -> tuple[Tensor, Tensor, Tensor]:
+    """The factors of x_t and of x_0 in the mean of q(x_s | x_t, x_0), and its std; s < t.
+
+    Float64, of the shape of the times: what `posterior` lays over the samples.
+
+    Raises:
+        UndiffuseError: unless s < t.
+    """
     _ordered(s, t)
     gap = _gap(schedule, s, t)
     alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
     on_x_t = schedule.alpha(t) / alpha_s * (sigma_s / schedule.sigma(t)) ** 2
     on_x_0 = -torch.expm1(gap) * alpha_s
-    std = torch.sqrt(-torch.expm1(gap)) * sigma_s
-    return over(on_x_t, x_t) * x_t + over(on_x_0, x_0) * x_0, over(std, x_t)
+    return on_x_t, on_x_0, torch.sqrt(-torch.expm1(gap)) * sigma_s
+
+
+def optimal_variance(schedule: Schedule, t: Time, s: Time, variance_of_x_0: Tensor) -> Tensor:
+    r"""Var[x_s | x_t] = \tilde\beta + (on_x_0)^2 Var[x_0 | x_t], the law of total variance; s < t.
+
+    The variance of the Gaussian p(x_s | x_t) that comes nearest to the true one: with
+    Var[x_0 | x_t] = 0 (a single point) it is \tilde\beta = std^2 of `posterior`, and for
+    x_0 ~ N(0, I) under a variance-preserving schedule it is beta = sigma_{t|s}^2.
+
+    Args:
+        schedule: the noise schedule.
+        t: the later time, scalar or [B].
+        s: the earlier time, scalar or [B].
+        variance_of_x_0: per dimension, [B, ...] or [B, 1, ..., 1], in the data's units squared.
+
+    Raises:
+        UndiffuseError: unless s < t.
+
+    Source: Bao et al. 2022 (arXiv 2201.06503), theorem 1.
+    """
+    _, on_x_0, std = posterior_factors(schedule, t, s)
+    return over(std**2, variance_of_x_0) + over(on_x_0**2, variance_of_x_0) * variance_of_x_0
+
+
+def interpolated_variance(schedule: Schedule, t: Time, s: Time, fraction: Tensor | float) -> Tensor:
+    r"""exp(f log beta + (1 - f) log \tilde\beta), the variance f of the way between the two; s < t.
+
+    beta = sigma_{t|s}^2 and \tilde\beta = beta sigma_s^2 / sigma_t^2, so it is
+    beta (sigma_s / sigma_t)^(2 (1 - f)). At sigma_s = 0 it is 0 for every f < 1.
+
+    Args:
+        schedule: the noise schedule.
+        t: the later time, scalar or [B].
+        s: the earlier time, scalar or [B].
+        fraction: f, a number (the result then has the shape of the times) or [B, ...].
+
+    Source: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15.
+    """
+    _ordered(s, t)
+    beta = transition_std(schedule, s, t) ** 2
+    shrink = (schedule.sigma(s) / schedule.sigma(t)) ** 2
+    fraction = torch.as_tensor(fraction, dtype=torch.float64, device=beta.device)
+    return over(beta, fraction) * torch.pow(over(shrink, fraction), 1 - fraction)
 
 
 def drift(schedule: Schedule, x: Tensor, t: Time) -> Tensor:
@@ -127,6 +181,30 @@ def tweedie(schedule: Schedule, x_t: Tensor, t: Time, score: Tensor) -> Tensor:
     Source: Robbins 1956; Efron 2011; lectures 002 and 004.
     """
     return (x_t + over(schedule.sigma(t) ** 2, x_t) * score) / over(schedule.alpha(t), x_t)
+
+
+def tweedie_covariance(schedule: Schedule, t: Time, hessian: Tensor) -> Tensor:
+    """Cov[x_0 | x_t] = (sigma_t^2 / alpha_t^2) (I + sigma_t^2 hess log p_t): second-order Tweedie.
+
+    Args:
+        schedule: the noise schedule.
+        t: time with alpha(t) > 0, a scalar or [B].
+        hessian: that of log p_t at x_t, [B, D, D].
+
+    Returns:
+        [B, D, D], in the square of the data's units. From a denoiser, without the Hessian:
+        `undiffuse.covariance.posterior_covariance`.
+
+    Source: Efron 2011; Meng et al. 2021 (arXiv 2111.04726).
+
+    >>> from undiffuse.schedules.flow import Flow  # x_0 ~ N(0, 1), so x_t ~ N(0, 1/2) at t = 1/2
+    >>> tweedie_covariance(Flow(), 0.5, torch.tensor([[[-2.0]]]))
+    tensor([[[0.5000]]])
+    """
+    unit = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+    alpha, variance = schedule.alpha(t), schedule.sigma(t) ** 2
+    inner = unit + over(variance, hessian) * hessian
+    return over(variance / alpha**2, hessian) * inner
 
 
 def _gap(schedule: Schedule, s: Time, t: Time) -> Tensor:

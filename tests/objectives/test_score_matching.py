@@ -245,12 +245,12 @@ def test_004_implicit_score_matching_of_an_energy_has_minus_the_trace() -> None:
     square = energy.score(x).square().sum(1) / 2
     torch.testing.assert_close(sm.implicit(energy.score, x), -trace + square)
     printed = trace + square
-    assert float((sm.implicit(energy.score, x) - printed).abs().min()) > 0.1
+    assert (sm.implicit(energy.score, x) - printed).abs().min().item() > 0.1
 
     # E = x^2 / (2 tau) on data of variance 2: the loss is -1/tau + 1/tau^2, least at tau = 2
     data = torch.tensor([[-(2**0.5)], [2**0.5]], dtype=torch.float64)
     taus = torch.linspace(0.5, 6, 56, dtype=torch.float64).tolist()
-    right = [float(sm.implicit(lambda x, t=t: -x / t, data).mean()) for t in taus]
+    right = [sm.implicit(lambda x, t=t: -x / t, data).mean().item() for t in taus]
     assert taus[right.index(min(right))] == pytest.approx(2)
     as_printed = [1 / t + 1 / t**2 for t in taus]
     assert as_printed.index(min(as_printed)) == len(taus) - 1  # it only wants E to be flat

@@ -7,7 +7,14 @@ import pytest
 from undiffuse import catalogue
 from undiffuse.schedules.base import Schedule
 
-WITH_OPTIONS = {"discrete": "discrete.linear(steps=100)"}  # the others have defaults
+WITH_OPTIONS = {  # the others have defaults
+    "discrete": "discrete.linear(steps=100)",
+    "shifted": "shifted(schedule=cosine, shift=-1.4)",
+    "tabulated": "tabulated(log_snrs=[12, 6, 2, -1, -5, -11])",
+    "ve": "ve(sigma_max=100)",
+    "truncated": "truncated(schedule=vp, t_min=0.001)",
+    "zero-terminal-snr": "zero-terminal-snr(schedule=discrete.linear)",
+}
 
 
 @pytest.fixture(params=catalogue.names("schedules"))

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from undiffuse.broadcast import over
 from undiffuse.errors import UndiffuseError
-
-EXACT = "donot_use_mm_for_euclid_dist"  # distances without the cancellation of x^2 - 2 x m + m^2
+from undiffuse.exact.distance import square_distances
 
 
 class Covariances(nn.Module, ABC):
@@ -30,6 +29,14 @@ class Covariances(nn.Module, ABC):
     @abstractmethod
     def posterior_mean(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
         """sum_k r_k (m_k + a C_k V_k^{-1} (x - a m_k)) for responsibilities r [B, K]; [B, D]."""
+
+    @abstractmethod
+    def posterior(self, x: Tensor, means: Tensor, a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [B, K, D] and covariance v C_k V_k^{-1} [B or 1, K, D, D] of x_0 given x and k."""
+
+    @abstractmethod
+    def posterior_trace(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
+        """The trace of Cov[x_0 | x], within the components and between them, [B]."""
 
     @abstractmethod
     def score(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
@@ -55,19 +62,40 @@ class Isotropic(Covariances):
         self.register_buffer("variances", std.square().expand(count).contiguous())  # [K]
 
     def log_normal(self, x: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
-        if a.ndim == 0:
-            far = torch.cdist(x, a.to(x) * means, compute_mode=EXACT)
-        else:
-            scaled = over(a, x[:, None]) * means  # [B, K, D]
-            far = torch.cdist(x[:, None], scaled, compute_mode=EXACT)[:, 0]
+        scaled = over(a, x[:, None]) * means  # [K, D], or [B, K, D] for a time per sample
+        square = square_distances(x, scaled)
         var = over(a**2, x) * self.variances.to(x) + over(v, x)  # [B, K] or [1, K]
-        return -(far.square() / var + means.shape[1] * (2 * math.pi * var).log()) / 2
+        return -(square / var + means.shape[1] * (2 * math.pi * var).log()) / 2
 
     def posterior_mean(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
         a, v, c = over(a, x), over(v, x), self.variances.to(x)
         total = a**2 * c + v
         # m_k + a c (x - a m_k) / total = (v m_k + a c x) / total
         return (r * (v / total)) @ means + (r * (a * c / total)).sum(1, keepdim=True) * x
+
+    def posterior(self, x: Tensor, means: Tensor, a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        a, v, c = over(a, x), over(v, x), self.variances.to(x)
+        total = a**2 * c + v  # [B or 1, K]
+        mean = (v / total)[..., None] * means + (a * c / total)[..., None] * x[:, None]
+        unit = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        return mean, (v * c / total).reshape(-1, len(means), 1, 1) * unit
+
+    def posterior_trace(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
+        a, v, c = over(a, x), over(v, x), self.variances.to(x)
+        total = a**2 * c + v
+        within = (r * (v * c / total)).sum(1) * means.shape[1]
+        # mu_k - p = w_k (m_k - p) + g_k (x - a p) about p = sum_k r_k m_k, since w_k + a g_k = 1;
+        # w and g are taken from their averages, so that nothing large cancels: [B, K] at most.
+        p = r @ means
+        u = x - a * p
+        w, g = (v / total).expand_as(r), (a * c / total).expand_as(r)
+        dw, dg = w - (r * w).sum(1, keepdim=True), g - (r * g).sum(1, keepdim=True)
+        along = u @ means.mT - (u * p).sum(1, keepdim=True)  # (m_k - p) . u
+        square = square_distances(p, means)
+        between: Tensor = r * (
+            w**2 * square + 2 * w * dg * along + (dg * u.norm(dim=1, keepdim=True)) ** 2
+        )
+        return within + between.sum(1) - ((r * dw) @ means).square().sum(1)
 
     def score(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
         pull = r / (over(a**2, x) * self.variances.to(x) + over(v, x))  # [B, K]
@@ -115,6 +143,23 @@ class Full(Covariances):
         shrink = over(a, x[:, None]) * c / (over(a**2, x[:, None]) * c + over(v, x[:, None]))
         moved = torch.einsum("bke,kde->bkd", shrink * self._offsets(x, means, a), self.basis.to(x))
         return (r[..., None] * (means + moved)).sum(1)
+
+    def posterior(self, x: Tensor, means: Tensor, a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        c, basis = self.variances.to(x), self.basis.to(x)
+        a_1, v_1 = over(a, x[:, None]), over(v, x[:, None])
+        total = a_1**2 * c + v_1  # [B or 1, K, D]
+        moved = torch.einsum("bke,kde->bkd", a_1 * c / total * self._offsets(x, means, a), basis)
+        shrunk = (v_1 * c / total).reshape(-1, *c.shape)
+        return means + moved, torch.einsum("kde,bke,kfe->bkdf", basis, shrunk, basis)
+
+    def posterior_trace(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
+        c, a_1, v_1 = self.variances.to(x), over(a, x[:, None]), over(v, x[:, None])
+        total = a_1**2 * c + v_1  # [B or 1, K, D]
+        within = (r * (v_1 * c / total).sum(-1)).sum(1)
+        moved = a_1 * c / total * self._offsets(x, means, a)
+        mean = means + torch.einsum("bke,kde->bkd", moved, self.basis.to(x))
+        offset = mean - (r[..., None] * mean).sum(1, keepdim=True)
+        return within + (r * offset.square().sum(-1)).sum(1)
 
     def score(self, x: Tensor, r: Tensor, means: Tensor, a: Tensor, v: Tensor) -> Tensor:
         var = over(a**2, x[:, None]) * self.variances.to(x) + over(v, x[:, None])  # [B, K, D]

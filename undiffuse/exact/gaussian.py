@@ -46,6 +46,18 @@ class Gaussian(Denoiser):
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         return self.mixture.denoise(x_t, t, **condition)
 
+    def posterior_covariance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """Cov[x_0 | x_t], [B, D, D], D numbers per sample."""
+        return self.mixture.posterior_covariance(x_t, t, **condition)
+
+    def posterior_variance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """tr Cov[x_0 | x_t] / D, [B, 1, ..., 1]."""
+        return self.mixture.posterior_variance(x_t, t, **condition)
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """The optimal variance of p(x_s | x_t), s < t, [B, 1, ..., 1]."""
+        return self.mixture.reverse_variance(x_t, t, s, **condition)
+
     def score(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
         """grad log p_t(x_t), of x_t's shape."""
         return self.mixture.score(x_t, t, **condition)

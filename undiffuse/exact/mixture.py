@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from undiffuse import process
 from undiffuse.broadcast import over
 from undiffuse.denoiser import Condition, Denoiser, time_of
 from undiffuse.errors import UndiffuseError
@@ -105,6 +106,37 @@ class GaussianMixture(Denoiser):
         r = self._log_joint(x_t, t, _label(condition)).softmax(1)  # [B, K]
         flat, means = x_t.flatten(1), self.means.to(x_t)
         return self.covariances.posterior_mean(flat, r, means, a, v).reshape(x_t.shape)
+
+    def posterior_covariance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """Cov[x_0 | x_t], [B, D, D]: what is left unknown within and between the components.
+
+        sum_k r_k (S_k + (mu_k - mu)(mu_k - mu)^T) with S_k = sigma^2 C_k V_k^{-1} and mu_k the
+        covariance and mean of x_0 given x_t and k, and mu = E[x_0 | x_t].
+
+        Raises:
+            UndiffuseError: where a component has no width (std = 0 at sigma = 0).
+        """
+        t = self._with_density(x_t, t)
+        a, v = self.schedule.alpha(t), self.schedule.sigma(t) ** 2
+        r = self._log_joint(x_t, t, _label(condition)).softmax(1)  # [B, K]
+        mean, within = self.covariances.posterior(x_t.flatten(1), self.means.to(x_t), a, v)
+        offset = mean - (r[..., None] * mean).sum(1, keepdim=True)  # [B, K, D]
+        between = torch.einsum("bk,bkd,bke->bde", r, offset, offset)
+        return (r[..., None, None] * within).sum(1) + between
+
+    def posterior_variance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """tr Cov[x_0 | x_t] / D, [B, 1, ..., 1]; without matrices. Raises as the above."""
+        t = self._with_density(x_t, t)
+        a, v = self.schedule.alpha(t), self.schedule.sigma(t) ** 2
+        r = self._log_joint(x_t, t, _label(condition)).softmax(1)  # [B, K]
+        means = self.means.to(x_t)
+        trace = self.covariances.posterior_trace(x_t.flatten(1), r, means, a, v)
+        return over(trace / means.shape[1], x_t)
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """The optimal one, `process.optimal_variance` of `posterior_variance`, [B, 1, ..., 1]."""
+        variance = self.posterior_variance(x_t, t, **condition)
+        return process.optimal_variance(self.schedule, t, s, variance)
 
     def score(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
         """grad log p_t(x_t), of x_t's shape; defined at sigma = 0 too if every std > 0."""
