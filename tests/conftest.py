@@ -23,6 +23,14 @@ EXAMPLES = {
     "vp": ("vp", "vp(beta_min=0, beta_max=6)"),
     "edm": ("edm", "edm(sigma_max=20, rho=1)"),
     "discrete": ("discrete.linear", "discrete.linear(steps=100)", "discrete(betas=[0.3])"),
+    "shifted": ("shifted(schedule=cosine, shift=-1.4)", "shifted(schedule=edm, shift=2)"),
+    "sigmoid": ("sigmoid", "sigmoid(start=0, end=3, tau=0.3)"),
+    "tabulated": ("tabulated(log_snrs=[9, 5, 2, -1, -9])",),
+    "truncated": ("truncated(schedule=cosine, t_min=0.01, t_max=0.98)",),
+    "zero-terminal-snr": (
+        "zero-terminal-snr(schedule=vp)",
+        "zero-terminal-snr(schedule=discrete.linear)",
+    ),
 }
 SCHEDULES = [text for name in catalogue.names("schedules") for text in EXAMPLES.get(name, (name,))]
 
@@ -36,8 +44,9 @@ def schedule(request: pytest.FixtureRequest) -> Schedule:
 
 @pytest.fixture(scope="session")
 def schedules() -> list[Schedule]:
-    """All of them at once."""
-    return [catalogue.parse("schedules", text) for text in SCHEDULES]
+    """One of each family at once."""
+    first = [EXAMPLES.get(name, (name,))[0] for name in catalogue.names("schedules")]
+    return [catalogue.parse("schedules", text) for text in first]
 
 
 @pytest.fixture(scope="session", params=catalogue.names("predictions"))

@@ -23,12 +23,8 @@ def double(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (2, 3, 1)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_shape_and_dtype_of_time_gives_float64_of_that_shape(
-    schedule: Schedule, shape: tuple[int, ...], dtype: torch.dtype
-) -> None:
-    t = 0.2 + 0.5 * torch.rand(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+def test_any_shape_and_dtype_of_time_gives_float64_of_that_shape(schedule: Schedule) -> None:
+    generator = torch.Generator().manual_seed(0)
     for function in (
         schedule.alpha,
         schedule.sigma,
@@ -38,11 +34,13 @@ def test_any_shape_and_dtype_of_time_gives_float64_of_that_shape(
         schedule.sigma_rate,
         schedule.log_snr_rate,
     ):
-        value = function(t)
-        assert value.shape == shape
-        assert value.dtype == torch.float64
-        assert bool(value.isfinite().all())
-        torch.testing.assert_close(value, function(t.double()), rtol=0, atol=0)
+        for shape in ((), (1,), (0,), (5,), (2, 3, 1)):
+            t = 0.2 + 0.5 * torch.rand(shape, generator=generator)
+            value = function(t)
+            assert value.shape == shape
+            assert value.dtype == torch.float64
+            assert bool(value.isfinite().all())
+            torch.testing.assert_close(value, function(t.double()), rtol=0, atol=0)
 
 
 def test_a_number_is_a_time(schedule: Schedule) -> None:
@@ -74,7 +72,7 @@ def test_time_0_is_data_and_log_snr_falls_strictly(schedule: Schedule) -> None:
 
 
 @given(t=TIMES)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_t_from_log_snr_inverts_log_snr(schedule: Schedule, t: float) -> None:
     assert float(schedule.t_from_log_snr(schedule.log_snr(t))) == pytest.approx(t, rel=0, abs=1e-9)
 

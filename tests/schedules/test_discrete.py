@@ -83,3 +83,29 @@ def test_a_list_in_text_and_in_json() -> None:
     made = Discrete([0.1, 0.2])  # type: ignore[arg-type]
     assert made.betas == (0.1, 0.2)
     assert hash(made) == hash(Discrete((0.1, 0.2)))
+
+
+@given(beta=st.floats(1e-4, 0.5), k=st.integers(1, 40))
+def test_constant_is_the_toy_chain_of_lecture_001(beta: float, k: int) -> None:
+    schedule, mean, variance = Discrete.constant(40, beta), 1.0, 0.0
+    for _ in range(k):  # X = sqrt(1 - p) X + sqrt(p) u
+        mean, variance = math.sqrt(1 - beta) * mean, (1 - beta) * variance + beta
+    assert float(schedule.alpha(k / 40)) == pytest.approx(mean, rel=1e-12)
+    assert float(schedule.alpha(k / 40)) == pytest.approx((1 - beta) ** (k / 2), rel=1e-12)
+    assert float(schedule.sigma(k / 40)) ** 2 == pytest.approx(variance, rel=1e-10)
+    assert float(schedule.sigma(k / 40)) ** 2 == pytest.approx(1 - (1 - beta) ** k, rel=1e-10)
+
+
+def test_errata_001_one_step_of_the_toy_chain_is_no_standard_normal() -> None:
+    """Printed: X_1 = sqrt(1 - p) X_0 + sqrt(p) u ~ N(0, I); that is the limit of many steps."""
+    schedule = Discrete.constant(2000, beta=0.01)
+    assert float(schedule.alpha(1 / 2000)) == pytest.approx(0.995, abs=1e-4)  # X_0 is still there
+    assert float(schedule.sigma(1 / 2000)) ** 2 == pytest.approx(0.01)
+    assert float(schedule.alpha(1.0)) < 5e-5
+    assert float(schedule.sigma(1.0)) ** 2 == pytest.approx(1, abs=1e-8)
+
+
+@pytest.mark.parametrize(("steps", "beta"), [(0, 0.01), (-1, 0.01), (2.5, 0.01), (3, 0.0), (3, 1)])
+def test_impossible_toy_chains_are_refused(steps: int, beta: float) -> None:
+    with pytest.raises(UndiffuseError, match="Discrete"):
+        Discrete.constant(steps, beta)

@@ -19,6 +19,11 @@ def whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def check_flag(network: object, field: str) -> None:
+    """Refuse a field that is neither true nor false."""
+    check(isinstance(getattr(network, field), bool), network, field, "true or false")
+
+
 def check_dropout(network: object) -> None:
     """Refuse a `dropout` that is no probability below 1."""
     value = getattr(network, "dropout")  # noqa: B009

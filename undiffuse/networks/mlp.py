@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undiffuse.networks.checks import check_input, check_whole
+from undiffuse.networks.checks import check_flag, check_input, check_whole
 from undiffuse.networks.conditioning import Conditioning
 from undiffuse.networks.layers import FiLM, zeroed
 
@@ -22,7 +22,8 @@ class MLP(nn.Module):
     """A residual MLP told the noise level and the class: F(x, c_noise, label), of x's shape.
 
     Options: `size` of the vectors; `depth` blocks of `width` features; `classes` labels beside "no
-    label" (0: no labels). The last layer starts at zero, so F = 0 before training.
+    label" (0: no labels); with `variance` a second half of the output, v, for the variance of the
+    reverse step. The last layer starts at zero, so F = 0 before training, and v = 0.
 
     Raises:
         UndiffuseError: an option out of range.
@@ -42,6 +43,7 @@ class MLP(nn.Module):
     width: int = 128
     depth: int = 3
     classes: int = 0
+    variance: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -49,18 +51,20 @@ class MLP(nn.Module):
         check_whole(self, "width", least=2)
         check_whole(self, "depth", least=1)
         check_whole(self, "classes", least=0)
+        check_flag(self, "variance")
         self.conditioning = Conditioning(self.width, self.classes)
         self.stem = nn.Linear(self.size, self.width)
         self.blocks = nn.ModuleList(Block(self.width, self.width) for _ in range(self.depth))
         self.head_norm = nn.LayerNorm(self.width)
         self.head_film = FiLM(self.width, self.width)
-        self.head = zeroed(nn.Linear(self.width, self.size))
+        self.head = zeroed(nn.Linear(self.width, self.size * (1 + self.variance)))
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         """F(x, c_noise, label).
 
         x is [B, size] of about unit variance; c_noise is [B] = -log_snr/8; label is int64 [B], -1
-        for "no label", or None for no labels at all. F is of x's shape.
+        for "no label", or None for no labels at all. F is of x's shape; with `variance` F and v
+        come as [B, 2 size].
 
         Raises:
             UndiffuseError: x, c_noise or label of another shape, or labels that the network lacks.

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.catalogue import check
-from undiffuse.networks.checks import check_dropout, check_input, check_whole, whole
+from undiffuse.networks.checks import check_dropout, check_flag, check_input, check_whole, whole
 from undiffuse.networks.conditioning import Conditioning
 from undiffuse.networks.layers import (
     FiLM,
@@ -47,9 +47,10 @@ class UNet(nn.Module):
     blocks of `width * multipliers[k]` channels on either side, followed by self-attention where
     `attention[k]`, in heads of at least `head_channels`, and the middle is as the last level;
     `patch` values along each axis become channels at the entrance; `classes` labels beside "no
-    label" (0: no labels); `dropout` within the blocks while training.
+    label" (0: no labels); `dropout` within the blocks while training; with `variance` a second half
+    of the output, v, for the variance of the reverse step.
 
-    The last layer starts at zero, so F = 0 before training.
+    The last layer starts at zero, so F = 0 before training, and v = 0.
 
     Raises:
         UndiffuseError: an option out of range; `multipliers` and `attention` of unequal length.
@@ -75,6 +76,7 @@ class UNet(nn.Module):
     patch: int = 1
     classes: int = 0
     dropout: float = 0.0
+    variance: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -97,13 +99,14 @@ class UNet(nn.Module):
         self.narrow = nn.ModuleList(convolution(dims, o, i, kernel=1) for i, o in pairwise(widths))
         self.head_norm = group_norm(widths[0])
         self.head_film = FiLM(embedding, widths[0])
-        self.head = zeroed(convolution(dims, widths[0], values))
+        self.head = zeroed(convolution(dims, widths[0], values * (1 + self.variance)))
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         """F(x, c_noise, label).
 
         x is [B, channels, *S] of about unit variance, with any size S; c_noise is [B] = -log_snr/8;
-        label is int64 [B], -1 for "no label", or None for no labels at all. F is of x's shape.
+        label is int64 [B], -1 for "no label", or None for no labels at all. F is of x's shape; with
+        `variance` F and v come as [B, 2 channels, *S].
 
         Raises:
             UndiffuseError: x, c_noise or label of another shape, or labels that the network lacks.
@@ -138,6 +141,7 @@ class UNet(nn.Module):
         check_whole(self, "patch", least=1)
         check_whole(self, "classes", least=0)
         check_dropout(self)
+        check_flag(self, "variance")
 
 
 class Stages(nn.Module):

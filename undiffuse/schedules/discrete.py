@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -25,7 +28,8 @@ from undiffuse.schedules.base import Schedule, Time, as_time
 class Discrete(Schedule):
     r"""alpha(k/T)^2 = \bar\alpha_k, sigma^2 = 1 - \bar\alpha_k for a list of beta_k in (0, 1).
 
-    `Discrete.linear(T)` is the lectures' and DDPM's choice.
+    `Discrete.linear(T)` is the lectures' and DDPM's choice, `Discrete.constant(T)` lecture 001's
+    toy chain.
 
     Raises:
         UndiffuseError: an empty list, or a beta_k outside (0, 1). beta_k = 1 would end the signal
@@ -76,14 +80,43 @@ class Discrete(Schedule):
         betas = torch.linspace(beta_first * scale, beta_last * scale, steps, dtype=torch.float64)
         return cls(tuple(betas.tolist()))
 
+    @classmethod
+    def constant(cls, steps: int = 1000, beta: float = 0.01) -> Discrete:
+        r"""The lecture's toy chain X_k = sqrt(1 - p) X_{k-1} + sqrt(p) u_k with p = `beta`.
+
+        X_k given X_0 has mean (1 - p)^{k/2} X_0 and variance 1 - (1 - p)^k, so it is N(0, I) only
+        in the limit of many steps: 1000 of 0.01 leave alpha(1)^2 = 4e-5.
+
+        Raises:
+            UndiffuseError: steps is no whole number >= 1, or beta lies outside (0, 1).
+
+        Source: lecture 001, "intuition behind diffusion processes".
+
+        >>> Discrete.constant(2, beta=0.1).alpha(1.0).item() ** 2
+        0.81...
+        """
+        if not steps >= 1 or steps % 1 != 0:
+            raise UndiffuseError(
+                f"Discrete.constant: steps must be a whole number, at least 1, not {steps}"
+            )
+        return cls((beta,) * int(steps))
+
+    @property
+    def first(self) -> float:
+        """1 / T, the time of the chain's first step."""
+        return 1 / self.steps
+
     @property
     def steps(self) -> int:
         """T, the number of steps of the chain."""
         return len(self.betas)
 
+    @cached_property
+    def _integrals(self) -> NDArray[np.float64]:
+        return np.append(0.0, -np.log1p(-np.array(self.betas)).cumsum())
+
     def _knots(self, like: Tensor) -> Tensor:
-        b = -torch.log1p(-torch.tensor(self.betas, dtype=torch.float64)).cumsum(0)
-        return torch.cat([torch.zeros(1, dtype=torch.float64), b]).to(like.device)  # [T + 1]
+        return torch.from_numpy(self._integrals).to(like.device)  # [T + 1]
 
     def integral(self, t: Time) -> Tensor:
         r"""B(t) = -log \bar\alpha(t), linear between the steps k / T."""
