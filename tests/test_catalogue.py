@@ -31,7 +31,9 @@ def test_every_entry_opens_under_its_name_and_says_what_it_is(family: str, name:
 @pytest.mark.parametrize(("family", "name"), EVERY)
 def test_every_entry_with_defaults_survives_json(family: str, name: str) -> None:
     cls = catalogue.load(family, name)
-    needed = [f for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+    needed = [
+        f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING
+    ]
     if needed:
         with pytest.raises(UndiffuseError, match=f"'{name}'.*{needed[0].name}"):
             catalogue.build(name, family)

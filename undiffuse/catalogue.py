@@ -178,8 +178,7 @@ def parse(family: str, text: str) -> Any:
     if match is None:
         raise UndiffuseError(f"cannot read '{text}'; write name or name(option=value, ...)")
     options: dict[str, Any] = {}
-    parts = re.split(r",(?![^\[]*\])", match[2] or "")  # not at the commas within [ ]
-    for item in filter(None, (part.strip() for part in parts)):
+    for item in _arguments(match[2] or ""):
         key, equals, value = item.partition("=")
         if not equals:
             raise UndiffuseError(f"cannot read '{item}' in '{text}'; write option=value")
@@ -188,6 +187,18 @@ def parse(family: str, text: str) -> Any:
         except json.JSONDecodeError:
             options[key.strip()] = value.strip()
     return build({"name": match[1], **options}, family)
+
+
+def _arguments(text: str) -> list[str]:
+    """Split at the commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
 
 
 # ------------------------------------------------------------------ checks and lazy packages

@@ -8,6 +8,10 @@ has a `.schedule`, and the other names of the same thing are views of it:
     score      -eps_hat / sigma                              = grad log p_t(x_t)   (Tweedie)
     velocity   alpha' x0_hat + sigma' eps_hat                = dx/dt of the probability-flow ODE
 
+Some denoisers also know how sure they are, which gives the reverse step p(x_s | x_t) its variance
+(`reverse_variance`): exact ones in closed form, learned ones from a second half of the network's
+output.
+
 At sigma = 0 a denoiser returns x / alpha and asks nobody; noise and score are undefined there.
 A denoiser is known by its log-SNR: under another schedule it is the same function of the scaled
 sample (`with_schedule`).
@@ -24,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from undiffuse import process
 from undiffuse.broadcast import over
 from undiffuse.catalogue import build, describe
 from undiffuse.errors import UndiffuseError
@@ -101,6 +106,33 @@ class Denoiser(nn.Module, ABC):
         rate_0, rate_eps = self.schedule.alpha_rate(t), self.schedule.sigma_rate(t)
         return over(rate_0, x_t) * x0_hat + over(rate_eps, x_t) * eps_hat
 
+    def posterior_variance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """Var[x_0 | x_t], averaged over the dimensions, [B, 1, ..., 1].
+
+        Here sigma^2 / alpha^2, the error of x_t / alpha as an estimate: for any data, a bound on
+        the average over x_t. Exact denoisers have the truth.
+        """
+        noise = (self.schedule.sigma(t) / self.schedule.alpha(t)) ** 2
+        return over(noise, x_t).expand(len(x_t), *(1,) * (x_t.ndim - 1))
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """The variance of p(x_s | x_t), s < t, per dimension or for all; it multiplies x_t's shape.
+
+        Raises:
+            UndiffuseError: this denoiser knows none.
+        """
+        raise _no_variance(self)
+
+    def reverse(
+        self, x_t: Tensor, t: Time, s: Time, **condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        """x0_hat and `reverse_variance` together, in one call of a network; raises as the latter.
+
+        The mean of p(x_s | x_t) is that of `process.posterior` with x_0 = x0_hat.
+        """
+        variance = self.reverse_variance(x_t, t, s, **condition)
+        return self(x_t, t, **condition), variance
+
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         """The same denoiser under another schedule: equal where the log-SNRs are equal."""
         return Rescheduled(self, schedule)
@@ -111,12 +143,24 @@ class Denoiser(nn.Module, ABC):
         return float(self.schedule.log_snr(1.0)), float(self.schedule.log_snr(0.0))
 
 
+def _no_variance(denoiser: Denoiser) -> UndiffuseError:
+    return UndiffuseError(
+        f"{type(denoiser).__name__} knows no reverse variance: use a number in [0, 1] instead of"
+        " 'own', or a network with variance=true"
+    )
+
+
 class Learned(Denoiser):
-    """A network that predicts, wrapped into a denoiser: x0_hat = skip x_t + out F(scale x_t).
+    r"""A network that predicts, wrapped into a denoiser: x0_hat = skip x_t + out F(scale x_t).
 
     The network sees a sample of unit variance and c_noise = -log_snr / 8 (= log(sigma/alpha) / 4),
     never a step number, so it belongs to no particular schedule. Log-SNRs outside the range it was
     trained on are clipped to that range.
+
+    A network that returns twice the channels, F and v, also predicts the variance of the reverse
+    step, between \tilde\beta (v = -1) and beta (v = 1):
+
+        log variance = f log beta + (1 - f) log \tilde\beta,    f = (v + 1) / 2.
 
     Args:
         network: F(x, c_noise, **condition), x [B, ...] and c_noise [B].
@@ -127,6 +171,8 @@ class Learned(Denoiser):
 
     Raises:
         UndiffuseError: in a call at alpha(t) = 0 if the prediction cannot work there.
+
+    Source of v: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15, where v is in [0, 1].
     """
 
     def __init__(
@@ -163,6 +209,10 @@ class Learned(Denoiser):
 
     def predict(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         """F(scale x_t, c_noise), the network's own output, of x_t's shape; t scalar or [B]."""
+        return self._ask(x_t, t, condition)[:, : x_t.shape[1]]
+
+    def _ask(self, x_t: Tensor, t: Tensor, condition: dict[str, Condition]) -> Tensor:
+        """All that the network says: F, or F and v behind it, [B, C or 2C, ...]."""
         scale = self.prediction.scale(self.schedule.alpha(t), self.schedule.sigma(t))
         log_snr = self.schedule.log_snr(t).clamp(*self._range)
         weight = next(self.network.parameters())
@@ -172,6 +222,9 @@ class Learned(Denoiser):
         return F.to(x_t.dtype)
 
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        return self._denoised(x_t, t, self.predict(x_t, t, **condition))
+
+    def _denoised(self, x_t: Tensor, t: Tensor, F: Tensor) -> Tensor:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         if self.prediction.needs_signal and bool((alpha == 0).any()):
             raise UndiffuseError(
@@ -180,7 +233,26 @@ class Learned(Denoiser):
             )
         skip = over(self.prediction.skip(alpha, sigma), x_t)
         out = over(self.prediction.out(alpha, sigma), x_t)
-        return skip * x_t + out * self.predict(x_t, t, **condition)
+        return skip * x_t + out * F
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """The learned variance of p(x_s | x_t), of x_t's shape, float64; 0 at sigma(s) = 0.
+
+        Raises:
+            UndiffuseError: the network has no variance=true; s is not before t.
+        """
+        return self.reverse(x_t, t, s, **condition)[1]
+
+    def reverse(
+        self, x_t: Tensor, t: Time, s: Time, **condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        t = time_of(x_t, t)
+        asked = self._ask(x_t, t, condition)
+        if asked.shape[1] != 2 * x_t.shape[1]:
+            raise _no_variance(self)
+        F, v = asked.chunk(2, dim=1)
+        variance = process.interpolated_variance(self.schedule, t, s, (v + 1) / 2)
+        return self._denoised(x_t, t, F), variance
 
 
 class Rescheduled(Denoiser):
@@ -203,11 +275,37 @@ class Rescheduled(Denoiser):
         return self.denoiser.log_snr_range
 
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        tau, scale = self._there(t)
+        return self.denoiser(over(scale, x_t) * x_t, tau, **condition)
+
+    def _there(self, t: Time) -> tuple[Tensor, Tensor]:
+        """tau, and the factor c of the samples."""
         base = self.denoiser.schedule
         tau = base.t_from_log_snr(self.schedule.log_snr(t).clamp(*self.denoiser.log_snr_range))
         there = torch.hypot(base.alpha(tau), base.sigma(tau))
-        here = torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
-        return self.denoiser(over(there / here, x_t) * x_t, tau, **condition)
+        return tau, there / torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
+
+    def posterior_variance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """That of the denoiser underneath."""
+        tau, scale = self._there(t)
+        return self.denoiser.posterior_variance(over(scale, x_t) * x_t, tau, **condition)
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """That of the same step underneath, with x_s on this schedule's scale.
+
+        Raises:
+            UndiffuseError: the step leaves `log_snr_range`; the denoiser underneath knows none.
+        """
+        (tau, scale), (tau_s, scale_s) = self._there(t), self._there(s)
+        low, high = self.denoiser.log_snr_range
+        log_snrs = torch.cat([self.schedule.log_snr(u).reshape(-1) for u in (t, s)])
+        if not bool(((log_snrs >= low) & (log_snrs <= high)).all()):
+            raise UndiffuseError(
+                f"the reverse variance is known for log-SNRs in [{low:.4g}, {high:.4g}] only, and"
+                f" the step from t = {t} to s = {s} leaves it: use other times"
+            )
+        variance = self.denoiser.reverse_variance(over(scale, x_t) * x_t, tau, tau_s, **condition)
+        return variance / over(scale_s**2, variance)
 
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         return self.denoiser.with_schedule(schedule)

@@ -23,6 +23,8 @@ from undiffuse.broadcast import over
 from undiffuse.errors import UndiffuseError
 from undiffuse.schedules.base import Schedule, Time, as_time
 
+BEGIN = 1e-12  # stands for t = 0 where sigma(0) = 0
+
 
 def marginal(schedule: Schedule, x_0: Tensor, t: Time) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of q(x_t | x_0): alpha_t x_0 and sigma_t.
@@ -155,7 +157,12 @@ def drift(schedule: Schedule, x: Tensor, t: Time) -> Tensor:
 
 
 def diffusion(schedule: Schedule, t: Time) -> Tensor:
-    """g(t) of the forward SDE, g^2 = -sigma^2 dlogSNR/dt; sqrt(beta(t)) for VP. Float64, as t."""
+    """g(t) of the forward SDE, g^2 = -sigma^2 dlogSNR/dt; sqrt(beta(t)) for VP. Float64, as t.
+
+    Where sigma = 0 the product is 0 times infinity and its limit is taken.
+    """
+    t = as_time(t)
+    t = torch.where(schedule.sigma(t) == 0, BEGIN, t)
     return schedule.sigma(t) * torch.sqrt(-schedule.log_snr_rate(t))
 
 

@@ -37,8 +37,6 @@ from undiffuse.errors import UndiffuseError
 from undiffuse.noise import Stream
 from undiffuse.schedules.base import Schedule, Time, as_time
 
-BEGIN = 1e-12  # stands for t = 0 where sigma(0) = 0: there g^2 = -sigma^2 dlogSNR/dt is 0 times inf
-
 
 class SDE(ABC):
     """dx = drift(x, t) dt + diffusion(x, t) dW, for x [B, ...], also [B], and t a scalar or [B].
@@ -103,7 +101,7 @@ class Forward(SDE):
         return process.drift(self.schedule, x, t)
 
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        return _diffusion(self.schedule, t)
+        return process.diffusion(self.schedule, t)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +142,12 @@ class Reverse(SDE):
     def drift(self, x: Tensor, t: Time) -> Tensor:
         schedule = self.denoiser.schedule
         _refuse_pure_noise(schedule, t)
-        share = (1 + self.noise**2) / 2 * _diffusion(schedule, t) ** 2
+        share = (1 + self.noise**2) / 2 * process.diffusion(schedule, t) ** 2
         score = self.denoiser.score(x, t)
         return process.drift(schedule, x, t) - over(share, x) * score
 
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        return self.noise * _diffusion(self.denoiser.schedule, t)
+        return self.noise * process.diffusion(self.denoiser.schedule, t)
 
 
 def simulate(sde: SDE, x: Tensor, times: Tensor | Sequence[float], seed: int = 0) -> Tensor:
@@ -192,12 +190,6 @@ def simulate(sde: SDE, x: Tensor, times: Tensor | Sequence[float], seed: int = 0
         state = moved
         path.append(state.to(x.dtype))
     return torch.stack(path)
-
-
-def _diffusion(schedule: Schedule, t: Time) -> Tensor:
-    """g(t), also in its limit at t = 0."""
-    t = as_time(t)
-    return process.diffusion(schedule, torch.where(schedule.sigma(t) == 0, BEGIN, t))
 
 
 def _refuse_pure_noise(schedule: Schedule, t: Time) -> None:

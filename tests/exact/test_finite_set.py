@@ -71,6 +71,16 @@ def test_it_stays_finite_from_tiny_to_huge_noise_and_far_apart(dtype: torch.dtyp
         torch.testing.assert_close(middle, points.mean(0, keepdim=True), rtol=1e-3, atol=1e-3)
 
 
+def test_distances_far_from_the_origin_lose_nothing() -> None:
+    """Points 0.001 apart at 1,000: |x|^2 - 2 x m + |m|^2 would round them together."""
+    near, x = 1e-3 * normal(40, 2), 1e-3 * normal(30, 2, seed=1)
+    t = WIDE.t_from_log_snr(-2 * torch.log(torch.tensor(3e-4, dtype=torch.float64)))
+    for time in (t, t.expand(30)):
+        expected = FiniteSet(near, WIDE)(x, time)
+        far = FiniteSet(near + 1e3, WIDE)(x + 1e3, time) - 1e3
+        torch.testing.assert_close(far, expected, rtol=0, atol=1e-9)
+
+
 def test_between_two_points_it_is_a_hyperbolic_tangent() -> None:
     """Points -1 and 1: E[x_0 | x] = tanh(x / sigma^2) at alpha = 1."""
     oracle, x = FiniteSet(torch.tensor([[-1.0], [1.0]]), EDM()), normal(30, 1)

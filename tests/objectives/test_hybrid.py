@@ -2,11 +2,15 @@ r"""The hybrid loss: the variance learns from L_vlb, the mean from L_simple."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import undiffuse as ud
 from undiffuse import process
 from undiffuse.denoiser import Learned
 from undiffuse.errors import UndiffuseError
@@ -75,7 +79,7 @@ def test_the_learned_variance_is_the_analytic_one_on_gaussian_data() -> None:
         found = learned.reverse_variance(x_t[:1], t, s)[0, 0].detach()
         assert float(found / analytic_variance(oracle, x_t, t, s)) == pytest.approx(1, abs=1e-5)
         assert float(found / oracle.reverse_variance(x_t[:1], t, s)) == pytest.approx(1, abs=1e-5)
-        assert float(process.interpolated_variance(CHAIN, t, s, 0.0) / found) < 0.97
+        assert float(process.interpolated_variance(CHAIN, t, s, 0.0) / found) < 0.995
 
 
 def test_a_network_learns_mean_and_variance_together() -> None:
@@ -136,6 +140,16 @@ def test_where_sigma_0_is_positive_the_first_step_counts_too() -> None:
     x_0, _, noise = batch(4)
     _, vlb = Hybrid(4).parts(learned, x_0, torch.tensor([0.0, 0.3, 0.6, 0.9]), noise)
     assert bool((vlb > 0).all())
+
+
+def test_a_run_can_train_with_it(tmp_path: Path) -> None:
+    settings = {"network.variance": True, "network.width": 8, "schedule.name": "vp"}
+    data = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    options: Any = {"steps": 2, "settings": settings, "objective": Hybrid(steps=10)}
+    run = ud.train(data, tmp_path / "run", "vectors", **options)
+    model = ud.load(run.path)
+    x = model.sample(4, sampler="ddpm(variance=own)", steps=5)
+    assert bool(x.isfinite().all())
 
 
 def test_mistakes() -> None:

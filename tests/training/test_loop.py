@@ -66,7 +66,9 @@ def test_images_are_mirrored_and_labels_hidden_by_counters() -> None:
     assert same is not None
     assert torch.equal(same, hidden)
     for seed, step in ((6, 9), (5, 10)):
-        assert not torch.equal(prepare(batch, seed, step, DataOptions(flip=True), options)[0], again)
+        assert not torch.equal(
+            prepare(batch, seed, step, DataOptions(flip=True), options)[0], again
+        )
     plain, labels = prepare(Batch(x, None), 5, 9, DataOptions(), options)
     assert torch.equal(plain, x)
     assert labels is None

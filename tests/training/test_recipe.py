@@ -33,8 +33,11 @@ from undiffuse.training.recipe import (
 # ------------------------------------------------------------------ round trips
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-leaves = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), words)
-options = st.dictionaries(words.filter(lambda key: key != "name"), leaves, max_size=4)
+keys = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True).filter(lambda key: key != "name")
+leaves = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), words
+)
+options = st.dictionaries(keys, leaves, max_size=3)
 tables = st.builds(lambda name, rest: {"name": name, **rest}, words, options)
 small = st.floats(0, 0.999)
 
@@ -206,12 +209,13 @@ def test_values_out_of_range_name_their_field(key: str, values: list[Any]) -> No
             Recipe().changed({key: value})
 
 
-def test_every_number_has_a_range_that_is_tested() -> None:
-    tested = {key for key, _ in RANGES}
+def test_every_number_has_a_range() -> None:
     for room in ("data", "training", "sampling"):
         for f in dataclasses.fields(getattr(Recipe(), room)):
-            if f"{room}.{f.name}" not in {"data.flip", "sampling.sampler"}:
-                assert f"{room}.{f.name}" in tested
+            if type(f.default) in {int, float}:
+                wrong = -1 if type(f.default) is int else float("nan")
+                with pytest.raises(UndiffuseError, match=rf"\b{f.name} must be"):
+                    Recipe().changed({f"{room}.{f.name}": wrong})
 
 
 @pytest.mark.parametrize(
@@ -248,8 +252,9 @@ def test_wrong_types_name_the_key(key: str, value: object) -> None:
         ("[training]\nsteps = 1\nsteps = 2", "is not valid TOML"),
         ("x = ", "is not valid TOML"),
         ("x = " + "[" * 1000 + "]" * 1000, "is not valid TOML"),
+        ("x = " + "[" * 50 + "]" * 50, "nests its tables 51 deep"),
         ("training.steps." + ".".join("a" * 1000) + " = 1", "is not valid TOML"),
-        ("network." + ".".join("a" * 1000) + " = 1", "is not valid TOML"),
+        ("network." + ".".join("a" * 100) + " = 1", "nests its tables 101 deep"),
         ("\xff", "is not valid TOML"),
     ],
 )
@@ -261,7 +266,7 @@ def test_wrong_files(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UndiffuseError, match="no recipe file .*nothing.toml; check the path"):
+    with pytest.raises(UndiffuseError, match=r"no recipe file .*nothing\.toml; check the path"):
         read(str(tmp_path / "nothing.toml"))
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(UndiffuseError, match="no recipe file"):

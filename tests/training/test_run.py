@@ -86,5 +86,5 @@ def test_a_run_is_a_path(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UndiffuseError, match="cannot make .*file/run"):
+    with pytest.raises(UndiffuseError, match=r"cannot make .*file/run"):
         Run(tmp_path / "file" / "run").create()

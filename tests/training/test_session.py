@@ -37,9 +37,7 @@ def test_a_run_leaves_what_it_says(
         *("config.toml", "metrics.jsonl", "checkpoints", "samples", "model"),
     }
     pictures = sorted(f.name for f in (out / "samples").iterdir())
-    assert pictures == [
-        f"step-{n:08d}-{kind}.png" for n in (5, 10, 11) for kind in ("ema", "raw")
-    ]
+    assert pictures == [f"step-{n:08d}-{kind}.png" for n in (5, 10, 11) for kind in ("ema", "raw")]
     text: dict[Any, Any] = Image.open(out / "samples" / pictures[0]).info
     assert (text["step"], text["weights"], text["seed"]) == ("5", "ema", "0")
     assert Run(out).read_config()[0].network["width"] == 8
@@ -92,7 +90,7 @@ def test_other_places_are_refused(tmp_path: Path, points: InMemory, short: Recip
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UndiffuseError, match="file is a file; --out must be a directory"):
         Session(points, tmp_path / "file", short)
-    with pytest.raises(UndiffuseError, match="cannot make .*file/run"):
+    with pytest.raises(UndiffuseError, match=r"cannot make .*file/run"):
         next(Session(points, tmp_path / "file" / "run", short).records())
     with pytest.raises(UndiffuseError, match="is not empty and holds no run"):
         Session(points, tmp_path, short)
@@ -154,7 +152,7 @@ class Spoiled(InMemory):
 def test_nan_stops_the_run_and_is_never_stored(
     tmp_path: Path, points: InMemory, short: Recipe
 ) -> None:
-    out, steps = tmp_path / "run", []
+    out, steps = tmp_path / "run", list[int]()
     session = Session(
         Spoiled(points.values),
         out,
@@ -163,8 +161,7 @@ def test_nan_stops_the_run_and_is_never_stored(
         seed=1,
     )
     with pytest.raises(RunFailed, match=r"the loss is nan at step \d"):
-        for record in session.records():
-            steps.append(record.step)
+        steps.extend(record.step for record in session.records())
     assert steps  # so there is something to keep
     assert [line["step"] for line in Run(out).metrics()] == steps
     assert [int(f.name[5:]) for f in checkpoint.listed(out)] == steps
@@ -220,7 +217,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("undiffuse.storage.save_file", full)
-    with pytest.raises(RunFailed, match=r"cannot store .*step-00000004: no space left .*MB are free"):
+    with pytest.raises(
+        RunFailed, match=r"cannot store .*step-00000004: no space left .*MB are free"
+    ):
         next(records)
     monkeypatch.undo()
     folder, damaged = checkpoint.newest(out)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
-from undiffuse.schedules.base import Schedule
+from undiffuse.schedules.base import Schedule, Time
 
 
 class ClassifierFree(Denoiser):
@@ -63,6 +63,16 @@ class ClassifierFree(Denoiser):
         t_both = t if t.ndim == 0 else torch.cat([t, t])
         given, null = self.denoiser(torch.cat([x_t, x_t]), t_both, label=both, **twice).chunk(2)
         return null + self.weight * (given - null)
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """That of the denoiser underneath, given the label: guidance moves the mean alone.
+
+        At w = 0 without the label.
+        """
+        label = condition.pop("label", None)
+        if label is not None and self.weight == 0:
+            label = torch.full_like(label, -1)
+        return self.denoiser.reverse_variance(x_t, t, s, label=label, **condition)
 
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         """The same guide around the denoiser under another schedule."""

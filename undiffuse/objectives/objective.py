@@ -31,6 +31,7 @@ with g and target from the prediction (see `undiffuse.predictions.base`). The pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -41,6 +42,19 @@ from undiffuse.objectives.times.base import Times
 from undiffuse.objectives.weights.base import Weight
 
 LOG_SNR_LIMIT = 60.0  # where alpha^2 or sigma^2 is below 1e-26 weights take their limit
+
+
+class Loss(Protocol):
+    """What training needs of a loss; an `Objective`, a `Hybrid`, or a researcher's own."""
+
+    @property
+    def times(self) -> Times:
+        """The distribution of t."""
+
+    def loss(
+        self, denoiser: Learned, x_0: Tensor, u: Tensor, noise: Tensor, **condition: Condition
+    ) -> Tensor:
+        """The loss of each sample, [B]; the arguments are those of `Objective.loss`."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def difference(old: Recipe, new: Recipe) -> str | None:
         mine, other = _table(a[room]), _table(b[room])
         for key in sorted({*mine, *other}):
             if mine.get(key) != other.get(key):
-                return f"{room}.{key} was {mine.get(key)!r}, not {other.get(key)!r}"
+                name = f"{room}.{key}" if key else room
+                return f"{name} was {mine.get(key)!r}, not {other.get(key)!r}"
     return None
 
 

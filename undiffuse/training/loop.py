@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from undiffuse.data.dataset import Batch, Dataset
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed
 from undiffuse.objectives.coupling import couple
-from undiffuse.objectives.objective import Objective
+from undiffuse.objectives.objective import Loss, Objective
 from undiffuse.objectives.times.base import Times
 from undiffuse.training.ema import EMA
 from undiffuse.training.recipe import DataOptions, TrainingOptions
@@ -114,7 +114,7 @@ def prepare(
 def train_steps(
     state: State,
     dataset: Dataset,
-    objective: Objective,
+    objective: Loss,
     steps: int,
     seed: int,
     options: TrainingOptions,
@@ -132,7 +132,7 @@ def train_steps(
     order = Order(len(dataset), options.batch_size, seed)
     draw = {"stratified": noise.uniform, "low-discrepancy": noise.low_discrepancy}
     if state.times is not None:
-        objective = replace(objective, times=state.times)
+        objective = replace(cast(Objective, objective), times=state.times)
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
     while state.step < steps:
         begun, n = time.perf_counter(), state.step
@@ -170,7 +170,7 @@ def train_steps(
         state.scaler.update()
         times = objective.times.updated(u, losses.detach(), state.denoiser.schedule)
         if times != objective.times:
-            objective, state.times = replace(objective, times=times), times
+            objective, state.times = replace(cast(Objective, objective), times=times), times
         state.step = n + 1
         state.ema.update(network, state.step)
         yield Record(

@@ -23,6 +23,7 @@ from undiffuse.catalogue import check, finite
 from undiffuse.errors import UndiffuseError, unknown
 
 Table = dict[str, Any]
+DEEPEST = 20  # levels of tables and lists in a file, a few more than any recipe has
 
 
 @dataclass(frozen=True)
@@ -228,11 +229,22 @@ def read(name: str) -> Recipe:
 def load_toml(path: Path) -> Table:
     """A TOML file as tables; an error says where it is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        deepest = _depth(table)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndiffuseError(f"{path} is not valid TOML: {error}") from error
     except OSError as error:
         raise UndiffuseError(f"cannot read {path}: {error.strerror}") from error
+    if deepest > DEEPEST:
+        raise UndiffuseError(f"{path} nests its tables {deepest} deep; {DEEPEST} is the most")
+    return table
+
+
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    inside = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inside), default=0)
 
 
 def save_toml(path: Path, table: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ import undiffuse
 from undiffuse import catalogue, pictures, storage
 from undiffuse.denoiser import Learned
 from undiffuse.errors import UndiffuseError
-from undiffuse.objectives.objective import Objective
+from undiffuse.objectives.objective import Loss
 from undiffuse.samplers.loop import sample
 from undiffuse.training import checkpoint
 from undiffuse.training.allocator import keep_memory
@@ -80,7 +80,7 @@ class Session:
         device: str | torch.device = "cpu",
         precision: str | None = None,
         denoiser: Learned | None = None,
-        objective: Objective | None = None,
+        objective: Loss | None = None,
     ) -> None:
         self.run, self.seed, self.stop = Run(Path(out)), seed, False
         self.resume = resume
@@ -102,6 +102,7 @@ class Session:
         catalogue.build(self.recipe.sampling.sampler, "samplers")  # an unknown one is told now
         self.objective = objective or make_objective(self.recipe)
         learned = denoiser or make_denoiser(self.recipe, self.dataset, seed)
+        _check_denoiser(learned)
         learned.to(device)
         if torch.device(device).type == "cpu":
             keep_memory()
@@ -247,6 +248,16 @@ def _check_place(run: Run, resume: bool) -> None:
         )
     if not run.config.is_file() and run.path.is_dir() and any(run.path.glob("[!.]*")):
         raise UndiffuseError(f"{run.path} is not empty and holds no run; choose another --out")
+
+
+def _check_denoiser(denoiser: Learned) -> None:
+    try:
+        json.dumps(denoiser.config())
+    except TypeError as error:
+        raise UndiffuseError(
+            f"{type(denoiser.network).__name__} cannot be written down: a network must be a"
+            " dataclass of plain options with a name, as those of undiffuse.networks are"
+        ) from error
 
 
 def _check_length(steps: int | None, minutes: float | None) -> None:
