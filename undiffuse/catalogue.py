@@ -18,8 +18,8 @@ import dataclasses
 import functools
 import importlib
 import json
-import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,7 +214,8 @@ def check(holds: bool, owner: object, field: str, rule: str) -> None:
 def finite(*values: object) -> bool:
     """Whether all values are finite real numbers (booleans are not numbers here)."""
     return all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+        for v in values
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from undiffuse.errors import UndiffuseError
-from undiffuse.likelihood import bits_per_dimension, dequantise, quantise
+from undiffuse.likelihood import bits_per_dimension, dequantised, quantised
 from undiffuse.likelihood.decoders import discretised_log_prob
 
 LEVELS = torch.arange(256)
@@ -22,7 +22,7 @@ BIN = torch.linspace(0, 1, 1002, dtype=torch.float64)[1:-1]  # u inside its bin
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("dims", [1, 3, 3072])
 def test_a_uniform_density_over_the_cube_costs_eight_bits(scale: float, dims: int) -> None:
-    edges = dequantise(torch.tensor([0, 255]), torch.tensor([0.0, 1.0]), scale)
+    edges = dequantised(torch.tensor([0, 255]), torch.tensor([0.0, 1.0]), scale)
     log_p = -dims * (edges[1] - edges[0]).log()
     assert float(bits_per_dimension(log_p, dims, scale)) == pytest.approx(8, abs=1e-12)
 
@@ -39,10 +39,10 @@ def test_the_constants() -> None:
 def test_the_images_of_this_package_stand_at_the_middles_of_their_bins() -> None:
     pixels = LEVELS.to(torch.uint8).reshape(1, 16, 16, 1)
     images = LEVELS.double().reshape(1, 1, 16, 16) / 127.5 - 1
-    middles = dequantise(LEVELS, torch.full((256,), 0.5))
+    middles = dequantised(LEVELS, torch.full((256,), 0.5))
     torch.testing.assert_close(middles, images.flatten())
-    assert torch.equal(quantise(images), pixels.permute(0, 3, 1, 2))
-    width = dequantise(LEVELS, torch.ones(256)) - dequantise(LEVELS, torch.zeros(256))
+    assert torch.equal(quantised(images), pixels.permute(0, 3, 1, 2))
+    width = dequantised(LEVELS, torch.ones(256)) - dequantised(LEVELS, torch.zeros(256))
     torch.testing.assert_close(width, torch.full((256,), 2 / 255, dtype=torch.float64))
 
 
@@ -50,13 +50,13 @@ def test_the_other_scale_fills_minus_one_to_one() -> None:
     """(n + u) / 256 in [0, 1), scaled to [-1, 1)."""
     u = torch.rand(256, generator=torch.Generator().manual_seed(0))
     expected = 2 * (LEVELS + u.double()) / 256 - 1
-    torch.testing.assert_close(dequantise(LEVELS, u, 128.0), expected)
+    torch.testing.assert_close(dequantised(LEVELS, u, 128.0), expected)
 
 
 @given(n=st.integers(0, 255), u=st.floats(0.001, 0.999), scale=st.sampled_from(SCALES))
 def test_back_to_the_level(n: int, u: float, scale: float) -> None:
-    x = dequantise(torch.tensor([n]), torch.tensor([u]), scale)
-    assert quantise(x, scale).tolist() == [n]
+    x = dequantised(torch.tensor([n]), torch.tensor([u]), scale)
+    assert quantised(x, scale).tolist() == [n]
 
 
 @pytest.mark.parametrize("std", [0.003, 0.02, 0.3])
@@ -66,10 +66,10 @@ def test_it_bounds_the_cost_of_the_levels(std: float) -> None:
     density = torch.distributions.Normal(torch.tensor(mean, dtype=torch.float64), std)
 
     def bits(u: Tensor) -> Tensor:
-        return bits_per_dimension(density.log_prob(dequantise(levels, u.expand(81))), 1)
+        return bits_per_dimension(density.log_prob(dequantised(levels, u.expand(81))), 1)
 
     bound = torch.stack([bits(u) for u in BIN]).mean(0)
-    middles = dequantise(levels, torch.full((81,), 0.5))[:, None]
+    middles = dequantised(levels, torch.full((81,), 0.5))[:, None]
     mass = discretised_log_prob(middles, torch.full_like(middles, mean), torch.tensor(std) ** 2)
     cost = -mass / math.log(2)
     assert bool((bound >= cost - 1e-6).all())
@@ -83,8 +83,8 @@ def test_mistakes_are_one_sentence() -> None:
     u = torch.zeros(1)
     for wrong in (-1.0, 256.0, 0.5, math.nan):
         with pytest.raises(UndiffuseError, match="whole numbers from 0 to 255"):
-            dequantise(torch.tensor([wrong]), u)
+            dequantised(torch.tensor([wrong]), u)
     with pytest.raises(UndiffuseError, match="scale must be positive"):
-        dequantise(LEVELS[:1], u, 0.0)
+        dequantised(LEVELS[:1], u, 0.0)
     with pytest.raises(UndiffuseError, match="dims must be at least 1"):
         bits_per_dimension(u, 0)

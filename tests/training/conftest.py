@@ -86,6 +86,7 @@ def run_until() -> Callable[[Session, int | None], None]:
     """Run a session to its end, or stop it at a step as a signal would."""
 
     def run(session: Session, stop: int | None = None) -> None:
+        torch.manual_seed(session.state.step)  # the global generator is nobody's business
         for record in session.records():
             session.stop = record.step == stop
 

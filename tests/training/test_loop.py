@@ -85,11 +85,11 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert learning_rate(0, 1, TrainingOptions(warmup=0)) == TrainingOptions().lr
 
 
-def made(points: InMemory, short: Recipe) -> tuple[State, list[Record]]:
-    recipe = measured(short, points)
-    state = State.new(make_denoiser(recipe, points, 0), recipe.training)
+def made(data: InMemory, recipe: Recipe) -> tuple[State, list[Record]]:
+    recipe = measured(recipe, data)
+    state = State.new(make_denoiser(recipe, data, 0), recipe.training)
     objective = make_objective(recipe)
-    records = list(train_steps(state, points, objective, 5, 0, recipe.training, recipe.data))
+    records = list(train_steps(state, data, objective, 5, 0, recipe.training, recipe.data))
     return state, records
 
 
@@ -107,14 +107,14 @@ def test_records_tell_what_happened(points: InMemory, short: Recipe) -> None:
 
 
 def test_training_neither_reads_nor_moves_the_global_generator(
-    points: InMemory, short: Recipe
+    images: InMemory, recipe: Recipe
 ) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    _, first = made(points, short)
+    _, first = made(images, recipe)  # with dropout in the network
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    _, second = made(points, short)
+    _, second = made(images, recipe)
     assert [record.loss for record in first] == [record.loss for record in second]
 
 

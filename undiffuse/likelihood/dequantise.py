@@ -27,7 +27,7 @@ from undiffuse.errors import UndiffuseError
 SCALE = 127.5
 
 
-def dequantise(levels: Tensor, u: Tensor, scale: float = SCALE) -> Tensor:
+def dequantised(levels: Tensor, u: Tensor, scale: float = SCALE) -> Tensor:
     """x = (n + u - 128) / scale, float64, of levels' shape.
 
     Args:
@@ -38,23 +38,23 @@ def dequantise(levels: Tensor, u: Tensor, scale: float = SCALE) -> Tensor:
     Raises:
         UndiffuseError: levels that are no 8-bit values.
 
-    >>> dequantise(torch.tensor([0, 255]), torch.tensor([0.5, 0.5])).tolist()
+    >>> dequantised(torch.tensor([0, 255]), torch.tensor([0.5, 0.5])).tolist()
     [-1.0, 1.0]
-    >>> dequantise(torch.tensor([0, 255]), torch.tensor([0.0, 0.5]), scale=128.0).tolist()
+    >>> dequantised(torch.tensor([0, 255]), torch.tensor([0.0, 0.5]), scale=128.0).tolist()
     [-1.0, 0.99609375]
     """
     n = levels.double()
     if not bool(((n >= 0) & (n <= 255) & (n == n.round())).all()):
         raise UndiffuseError(
-            "dequantise takes whole numbers from 0 to 255; images in [-1, 1] are (x + 1) * 127.5"
+            "dequantised takes whole numbers from 0 to 255; images in [-1, 1] are (x + 1) * 127.5"
         )
     return (n + u - 128) / _positive(scale)
 
 
-def quantise(x: Tensor, scale: float = SCALE) -> Tensor:
+def quantised(x: Tensor, scale: float = SCALE) -> Tensor:
     """The level whose bin x lies in, uint8, of x's shape; beyond the ends, 0 or 255.
 
-    >>> quantise(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+    >>> quantised(torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [0, 128, 255]
     """
     return (x.double() * _positive(scale) + 128).floor().clamp(0, 255).to(torch.uint8)
@@ -68,7 +68,7 @@ def bits_per_dimension(log_p: Tensor, dims: int, scale: float = SCALE) -> Tensor
     Args:
         log_p: log p(x) in nats of dequantised data, [B].
         dims: D, how many numbers each sample holds.
-        scale: levels per unit of x, as for `dequantise`.
+        scale: levels per unit of x, as for `dequantised`.
 
     Raises:
         UndiffuseError: dims below 1, or a scale that is not positive.

@@ -32,6 +32,8 @@ from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.likelihood.decoders import gaussian_log_prob
 from undiffuse.schedules.base import Time, as_time
 
+MAX_STEPS = 10_000  # a smooth flow takes a few dozen; one of noise would never end
+
 LogDensity = Callable[[Tensor, Time], Tensor]
 Traced = Callable[[Field, Tensor], tuple[Tensor, Tensor]]
 
@@ -213,13 +215,13 @@ class _Flow:
             z = x.detach().double() / _unit(self.denoiser, t)
             traces = self.traced(torch.zeros_like, z)[1]  # [M, B], for their number
             state = torch.cat([z.flatten(1), torch.zeros_like(traces.mT)], 1)
-            options = {"norm": norm, "step_t": ends[1:]}
+            options = {"norm": norm, "step_t": ends[1:], "max_num_steps": MAX_STEPS}
             try:
                 path = odeint(rate, state, ends, rtol=rtol, atol=atol, options=options)
             except AssertionError as error:
                 raise RunFailed(
-                    f"the solver found no step small enough for rtol = {rtol:g}, atol = {atol:g}:"
-                    " ask for less"
+                    f"the solver cannot keep rtol = {rtol:g}, atol = {atol:g} within {MAX_STEPS}"
+                    " steps: ask for less, or look at how smooth the denoiser is"
                 ) from error
         state = path[-1]
         x_s = _unit(self.denoiser, s) * state[:, :size].reshape(x.shape)

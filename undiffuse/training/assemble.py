@@ -19,6 +19,7 @@ from undiffuse import catalogue, noise
 from undiffuse.data.dataset import Dataset, InMemory
 from undiffuse.data.open import open_data
 from undiffuse.denoiser import Learned
+from undiffuse.errors import UndiffuseError
 from undiffuse.objectives.objective import Objective
 from undiffuse.training.recipe import Recipe, Table, read, to_table
 
@@ -47,6 +48,11 @@ def choose(data: Data, recipe: str | Recipe | None, settings: Mapping[str, Any])
 def measured(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with measured values in place of the word "data"."""
     std = round(float(dataset.facts()["std"]), 4)
+    if std == 0:
+        raise UndiffuseError(
+            f"all values of {dataset.source} are equal, so there is nothing to learn: look at the"
+            " data with `undiffuse data`"
+        )
     rooms = ("network", "schedule", "prediction", "times", "weight")
     settings = {
         f"{room}.{key}": std
