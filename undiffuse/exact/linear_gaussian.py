@@ -228,7 +228,8 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _cholesky(matrix: Tensor, name: str) -> Tensor:
-    factor, failed = torch.linalg.cholesky_ex(matrix)
+    found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(matrix)
+    factor, failed = found
     if bool(failed.any()) or not torch.allclose(matrix, matrix.mT):
         raise UndiffuseError(f"{name} must be symmetric and positive definite")
     return factor
