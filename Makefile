@@ -13,7 +13,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   := runs/demo
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check bench examples docs clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -50,6 +50,10 @@ check: setup
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# Draws the pictures of the gallery.
+examples: setup
+	@set -e; for script in examples/[a-z]*.py; do $(BIN)/python $$script; done
 
 docs: .venv/docs
 	$(BIN)/sphinx-build --fail-on-warning --quiet -b html docs build/docs
