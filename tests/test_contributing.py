@@ -43,11 +43,11 @@ def test_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_sampler_passes_the_test_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = module(tmp_path, "undiffuse.samplers.midpoint", SAMPLER, monkeypatch)
-    module(tmp_path, "test_midpoint", TEST, monkeypatch).test_midpoint_is_of_second_order()
+    shown = module(tmp_path, "undiffuse.samplers.log_midpoint", SAMPLER, monkeypatch)
+    module(tmp_path, "test_log_midpoint", TEST, monkeypatch).test_log_midpoint_is_of_second_order()
     from undiffuse.exact import Gaussian
     from undiffuse.samplers.loop import sample
     from undiffuse.schedules import Flow
 
-    whole = sample(Gaussian(torch.zeros(2), Flow(), std=0.5), (8, 2), shown.Midpoint(), steps=5)
+    whole = sample(Gaussian(torch.zeros(2), Flow(), std=0.5), (8, 2), shown.LogMidpoint(), steps=5)
     assert bool(torch.isfinite(whole).all())  # alpha = 0 and sigma = 0 at the ends

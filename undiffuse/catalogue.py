@@ -174,7 +174,7 @@ def parse(family: str, text: str) -> Any:
     Raises:
         UndiffuseError: the text has another form, or the name or an option is unknown.
     """
-    match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\((.*)\))?\s*", text)
+    match = re.fullmatch(r"\s*([\w.+-]+)\s*(?:\((.*)\))?\s*", text)
     if match is None:
         raise UndiffuseError(f"cannot read '{text}'; write name or name(option=value, ...)")
     options: dict[str, Any] = {}

@@ -34,6 +34,7 @@ from undiffuse.catalogue import build, describe
 from undiffuse.errors import UndiffuseError
 from undiffuse.predictions.base import Prediction
 from undiffuse.schedules.base import Schedule, Time, as_time
+from undiffuse.schedules.levels import level
 
 Condition = Tensor | None
 
@@ -72,6 +73,9 @@ class Denoiser(nn.Module, ABC):
             UndiffuseError: t is neither a scalar nor one time per sample.
         """
         t = time_of(x_t, t)
+        if t.ndim == 0:
+            now = level(self.schedule, float(t))
+            return x_t / now.alpha if now.sigma == 0 else self.denoise(x_t, t, **condition)
         clean = self.schedule.sigma(t) == 0
         if not bool(clean.any()):
             return self.denoise(x_t, t, **condition)

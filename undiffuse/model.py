@@ -67,6 +67,7 @@ class Model:
         sampler: Sampler | str | None = None,
         steps: int | None = None,
         grid: Grid | str | None = None,
+        guide: Callable[[Denoiser], Denoiser] | None = None,
         batch_size: int | None = 256,
         first_index: int = 0,
         trajectory: bool = False,
@@ -82,23 +83,29 @@ class Model:
             sampler: a rule or its name; default: the recipe's.
             steps: evaluations; default: the recipe's.
             grid: the times; default: the sampler's.
+            guide: makes the denoiser to sample with out of the model's, in place of `guidance`.
             batch_size: how many at once.
             first_index: the index of the first sample.
             trajectory: return every step.
             progress: called with (done, count) after each batch.
 
         Raises:
-            UndiffuseError: a label that does not exist, guidance without a label, bad steps.
+            UndiffuseError: a label that does not exist, guidance without a label or beside a
+                guide, bad steps.
         """
         labels = self.labels(count, label)
         weight = self.sampling["guidance"] if guidance is None else guidance
         denoiser: Denoiser = self.denoiser
+        if guide is not None and guidance is not None:
+            raise UndiffuseError("give guidance or a guide, not both: a guide holds its own weight")
         if labels is None and guidance not in {None, 0, 1}:
             raise UndiffuseError(
                 "guidance needs a label to guide towards"
                 + ("" if self.classes else "; this model was trained without labels")
             )
-        if labels is not None and weight != 1:
+        if guide is not None:
+            denoiser = guide(denoiser)
+        elif labels is not None and weight != 1:
             denoiser = ClassifierFree(denoiser, weight)
         made: Tensor | Trajectory = sample(
             denoiser,

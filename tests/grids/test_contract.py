@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from undiffuse import catalogue
 from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid, intervals
+from undiffuse.schedules.base import Schedule
 
 WITH_OPTIONS = {  # the others have defaults
     "discrete": "discrete.linear(steps=100)",
@@ -23,27 +24,32 @@ SCHEDULES = [
     for name in catalogue.names("schedules")
 ]
 GRIDS = [catalogue.parse("grids", name) for name in catalogue.names("grids")]
+STARTS_LATE = {"leading"}  # by its convention, which is its fault
+CHAINS = {"leading", "trailing", "linspace"}  # choose among the steps there are
 
 
 @given(st.sampled_from(GRIDS), st.sampled_from(SCHEDULES), st.integers(1, 1500))
-def test_times_fall_from_noise_to_data(grid: Grid, schedule: object, steps: int) -> None:
+def test_times_fall_from_noise_to_data(grid: Grid, schedule: Schedule, steps: int) -> None:
+    if grid.name in CHAINS:
+        steps = min(steps, round(1 / schedule.first) if schedule.first else 1000)
     times = grid.times(schedule, steps)
     assert times.dtype == torch.float64
     assert times.shape == (intervals(schedule, steps) + 1,)
     assert bool((times.diff() < 0).all())
     assert 0 <= float(times[-1]) <= float(times[0]) <= 1
-    assert float(schedule.sigma(times[0]) / schedule.alpha(times[0])) > 49  # the data is drowned
+    if grid.name not in STARTS_LATE:  # the data is drowned
+        assert float(schedule.sigma(times[0]) / schedule.alpha(times[0])) > 49
     if bool(schedule.sigma(0.0) == 0):
         assert float(times[-1]) == 0
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
-def test_one_step_is_one_evaluation(grid: Grid, schedule: object) -> None:
+def test_one_step_is_one_evaluation(grid: Grid, schedule: Schedule) -> None:
     """The step to sigma = 0, or the denoising call alone."""
     times = grid.times(schedule, 1)
     assert len(times) == (2 if bool(schedule.sigma(0.0) == 0) else 1)
-    assert float(times[0]) > 0.8
+    assert float(times[0]) > 0.8 or grid.name in STARTS_LATE
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)

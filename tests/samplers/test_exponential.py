@@ -16,7 +16,7 @@ from torch import Tensor
 import undiffuse as ud
 from undiffuse.errors import UndiffuseError
 from undiffuse.samplers import ExponentialAdams
-from undiffuse.samplers.exponential import multistep_weights
+from undiffuse.samplers.multistep import multistep_weights
 from undiffuse.schedules.base import Schedule
 
 MEAN = torch.tensor([0.3, -0.2, 0.1])

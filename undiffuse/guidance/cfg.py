@@ -9,10 +9,11 @@ from torch import Tensor
 
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
-from undiffuse.schedules.base import Schedule, Time
+from undiffuse.guidance.base import Guide, ask_together
+from undiffuse.schedules.base import Schedule
 
 
-class ClassifierFree(Denoiser):
+class ClassifierFree(Guide):
     """x0_hat(null) + w (x0_hat(c) - x0_hat(null)), in one batched call of the denoiser.
 
     w = 1 is the conditional model, w = 0 the unconditional one, w > 1 follows the condition more
@@ -40,40 +41,39 @@ class ClassifierFree(Denoiser):
             )
         self.denoiser, self.weight = denoiser, weight
 
-    @property
-    def schedule(self) -> Schedule:  # type: ignore[override]
-        """The schedule of the denoiser underneath."""
-        return self.denoiser.schedule
-
-    @property
-    def log_snr_range(self) -> tuple[float, float]:
-        """The range of the denoiser underneath."""
-        return self.denoiser.log_snr_range
-
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        label = condition.pop("label", None)
-        if label is None:
-            raise UndiffuseError("classifier-free guidance needs a label to guide towards")
-        if self.weight == 1:
-            return self.denoiser(x_t, t, label=label, **condition)
-        if self.weight == 0:
-            return self.denoiser(x_t, t, label=torch.full_like(label, -1), **condition)
-        twice = {k: None if v is None else torch.cat([v, v]) for k, v in condition.items()}
-        both = torch.cat([label, torch.full_like(label, -1)])
-        t_both = t if t.ndim == 0 else torch.cat([t, t])
-        given, null = self.denoiser(torch.cat([x_t, x_t]), t_both, label=both, **twice).chunk(2)
+        if self.weight in {0, 1}:
+            with_label(condition)
+            return self.denoiser(x_t, t, **self.beneath(condition))
+        given, null = ask_together(self.denoiser, x_t, t, given_and_null(condition))
         return null + self.weight * (given - null)
 
-    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
-        """That of the denoiser underneath, given the label: guidance moves the mean alone.
-
-        At w = 0 without the label.
-        """
-        label = condition.pop("label", None)
-        if label is not None and self.weight == 0:
-            label = torch.full_like(label, -1)
-        return self.denoiser.reverse_variance(x_t, t, s, label=label, **condition)
+    def beneath(self, condition: dict[str, Condition]) -> dict[str, Condition]:
+        """With the label; at w = 0 without it."""
+        label = condition.get("label")
+        if label is None or self.weight != 0:
+            return condition
+        return {**condition, "label": torch.full_like(label, -1)}
 
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         """The same guide around the denoiser under another schedule."""
         return ClassifierFree(self.denoiser.with_schedule(schedule), self.weight)
+
+
+def with_label(condition: dict[str, Condition]) -> Tensor:
+    """The label among the conditions.
+
+    Raises:
+        UndiffuseError: there is none.
+    """
+    label = condition.get("label")
+    if label is None:
+        raise UndiffuseError("classifier-free guidance needs a label to guide towards")
+    return label
+
+
+def given_and_null(
+    condition: dict[str, Condition],
+) -> tuple[dict[str, Condition], dict[str, Condition]]:
+    """The conditions with their label, and the same with "no label"."""
+    return condition, {**condition, "label": torch.full_like(with_label(condition), -1)}

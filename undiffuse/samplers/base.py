@@ -13,12 +13,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from undiffuse.denoiser import Denoiser
 
 Noise = Callable[[Tensor], Tensor]
 Memory = Any
+
+
+def along_path(noise: Noise, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """(W(s) - W(t)) / sqrt(t - s) ~ N(0, I) of x's shape, for a step of an SDE from t to s < t.
+
+    W is one Brownian path per sample where `noise` has `increment`, as the loop's has: then shorter
+    steps refine the same path. Otherwise noise(x).
+    """
+    increment = getattr(noise, "increment", None)
+    if increment is None:
+        return noise(x)
+    moved: Tensor = increment(x, t, s)
+    return moved / torch.sqrt(t - s).to(x)
 
 
 class Sampler(ABC):

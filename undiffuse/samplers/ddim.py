@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from undiffuse import process
-from undiffuse.broadcast import over
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Denoiser
 from undiffuse.samplers.base import Memory, Noise, Sampler
+from undiffuse.samplers.levels import first_order, level, noise_of
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,12 @@ class DDIM(Sampler):
     def step(
         self, denoiser: Denoiser, x: Tensor, t: Tensor, s: Tensor, memory: Memory, noise: Noise
     ) -> tuple[Tensor, Memory]:
-        schedule = denoiser.schedule
-        alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
-        alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
+        now, then = level(denoiser.schedule, float(t)), level(denoiser.schedule, float(s))
         x0_hat = denoiser(x, t)
-        eps_hat = (x - over(alpha_t, x) * x0_hat) / over(sigma_t, x)
         if not self.stochastic:
-            return over(alpha_s, x) * x0_hat + over(sigma_s, x) * eps_hat, None
-        std = self.eta * process.transition_std(schedule, s, t) * sigma_s / sigma_t
-        kept = torch.sqrt((sigma_s**2 - std**2).clamp(min=0))
-        x_s = over(alpha_s, x) * x0_hat + over(kept, x) * eps_hat
-        return x_s + over(std, x) * noise(x), None
+            return first_order(x, x0_hat, now, then), None
+        share = -math.expm1(min(now.log_snr - then.log_snr, 0))  # of \tilde\beta in sigma_s^2
+        std = self.eta * then.sigma * math.sqrt(share)
+        kept = math.sqrt(max(then.sigma**2 - std**2, 0))
+        x_s = then.alpha * x0_hat + kept * noise_of(x, x0_hat, now)
+        return x_s + std * noise(x), None

@@ -10,7 +10,6 @@ threads, and otherwise agree to rounding.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,7 +23,7 @@ from undiffuse.broadcast import over
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.grids.base import Grid
-from undiffuse.noise import Stream
+from undiffuse.noise import Brownian, StepNoise, Stream
 from undiffuse.samplers.base import Noise, Sampler
 from undiffuse.schedules.base import Schedule, Time, as_time
 
@@ -52,6 +51,14 @@ class Trajectory:
     evaluations: int
 
 
+@dataclass
+class _Seen:
+    """What was asked so far; apart from the module, whose attributes are slow to set."""
+
+    calls: int = 0
+    last: Tensor | None = None
+
+
 class Watched(Denoiser):
     """A denoiser with its conditions bound, which counts its calls and keeps its last answer."""
 
@@ -59,26 +66,43 @@ class Watched(Denoiser):
         super().__init__()
         self.denoiser, self.condition = denoiser, condition
         self.schedule = denoiser.schedule
-        self.calls = 0
-        self.last: Tensor | None = None
+        self._seen = _Seen()
+
+    @property
+    def calls(self) -> int:
+        """How often the denoiser was asked."""
+        return self._seen.calls
+
+    @property
+    def last(self) -> Tensor | None:
+        """Its last answer, [B, ...]."""
+        return self._seen.last
 
     @property
     def log_snr_range(self) -> tuple[float, float]:
         """The range of the denoiser underneath."""
         return self.denoiser.log_snr_range
 
+    def forward(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
+        """The denoiser's answer; it looks after the ends, so nothing is checked twice."""
+        x0_hat = self.denoiser(x_t, t, **self.condition)
+        self._saw(x0_hat)
+        return x0_hat
+
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        self.calls += 1
-        self.last = self.denoiser(x_t, t, **self.condition)
-        return self.last
+        return self.forward(x_t, t, **condition)
 
     def reverse(
         self, x_t: Tensor, t: Time, s: Time, **condition: Condition
     ) -> tuple[Tensor, Tensor]:
         """As that of the denoiser underneath; counts as one call."""
-        self.calls += 1
-        self.last, variance = self.denoiser.reverse(x_t, t, s, **self.condition)
-        return self.last, variance
+        x0_hat, variance = self.denoiser.reverse(x_t, t, s, **self.condition)
+        self._saw(x0_hat)
+        return x0_hat, variance
+
+    def _saw(self, x0_hat: Tensor) -> None:
+        self._seen.calls += 1
+        self._seen.last = x0_hat
 
 
 def walk(
@@ -102,24 +126,22 @@ def walk(
         last_denoise: end with x = denoiser(x, times[-1]), where p_0 still holds noise.
     """
     watched = Watched(denoiser, condition or {})
-    memory = None
+    path, memory = Brownian(stream.seed, stream.indices), None
     yield Step(0, float(times[0]), x, None, 0)
     for n, (t, s) in enumerate(pairwise(times)):
-        x, memory = sampler.step(watched, x, t, s, memory, noise_of(stream, n + 1))
+        x, memory = sampler.step(watched, x, t, s, memory, noise_of(stream, n + 1, path))
         yield Step(n + 1, float(s), x, watched.last, watched.calls)
     if last_denoise:
         x = watched(x, times[-1])
         yield Step(len(times), float(times[-1]), x, x, watched.calls)
 
 
-def noise_of(stream: Stream, step: int) -> Noise:
-    """noise(x) for one step: fresh at each call, a function of (seed, index, step, call)."""
-    calls = itertools.count()
+def noise_of(stream: Stream, step: int, path: Brownian | None = None) -> Noise:
+    """noise(x) for one step: fresh at each call, a function of (seed, index, step, call).
 
-    def noise(like: Tensor) -> Tensor:
-        return stream.draw(like.shape[1:], step, call=next(calls)).to(like)
-
-    return noise
+    `noise.increment` follows `path`, the Brownian path of the same samples.
+    """
+    return StepNoise(stream, path or Brownian(stream.seed, stream.indices), step)
 
 
 def start(schedule: Schedule, t: Time, stream: Stream, shape: Sequence[int]) -> Tensor:

@@ -58,6 +58,13 @@ class Discrete(Schedule):
         first, last = self.betas[0], self.betas[-1]
         return f"Discrete(<{len(self.betas)} betas from {first:.4g} to {last:.4g}>)"
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:  # of a thousand numbers, asked for at every step of a sampler
+        return hash(self.betas)
+
     @classmethod
     def linear(
         cls, steps: int = 1000, beta_first: float = 1e-4, beta_last: float = 0.02

@@ -1,0 +1,106 @@
+r"""What a guide is: a denoiser made from a denoiser.
+
+Since the score and x0_hat are affine in each other, everything that is done to a score can be done
+to x0_hat. Guides come in three kinds:
+
+    combinations    sum_i a_i x0_hat(x_t | c_i) with sum_i a_i = 1: several conditions, or several
+                    denoisers, laid along a line or a plane,
+    gradients       x0_hat + (sigma^2 / alpha) grad log p(y | x_t): Bayes' rule for the score,
+    functions       of x0_hat itself: thresholds, rescaling, a choice by noise level.
+
+A guide sees no grid and no sampler, so it works with all of them, and around another guide.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from undiffuse.broadcast import over
+from undiffuse.denoiser import Condition, Denoiser
+from undiffuse.errors import UndiffuseError
+from undiffuse.schedules.base import Schedule, Time
+
+
+class Guide(Denoiser, ABC):
+    """A denoiser around another one, with its schedule and its range of log-SNRs.
+
+    Attributes:
+        denoiser: the one underneath.
+    """
+
+    denoiser: Denoiser
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        """The schedule of the denoiser underneath."""
+        return self.denoiser.schedule
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """The range of the denoiser underneath."""
+        return self.denoiser.log_snr_range
+
+    def beneath(self, condition: dict[str, Condition]) -> dict[str, Condition]:
+        """The conditions under which the denoiser underneath tells its reverse variance."""
+        return condition
+
+    def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
+        """That of the denoiser underneath: guidance moves the mean alone."""
+        return self.denoiser.reverse_variance(x_t, t, s, **self.beneath(condition))
+
+
+def ask_together(
+    denoiser: Denoiser, x_t: Tensor, t: Tensor, conditions: Sequence[dict[str, Condition]]
+) -> tuple[Tensor, ...]:
+    """x0_hat under each of n sets of conditions, in one call on a batch n times as large.
+
+    Args:
+        denoiser: the one to ask.
+        x_t: samples [B, ...].
+        t: their time, a float64 scalar or [B].
+        conditions: n sets with the same names; a value is None in all of them or in none.
+
+    Returns:
+        n estimates, [B, ...] each.
+    """
+    n, joint = len(conditions), {}
+    for name in conditions[0]:
+        values = [v for c in conditions if (v := c[name]) is not None]
+        joint[name] = torch.cat(values) if values else None
+    times = t if t.ndim == 0 else torch.cat([t] * n)
+    return denoiser(torch.cat([x_t] * n), times, **joint).chunk(n)
+
+
+def tilted(schedule: Schedule, x0_hat: Tensor, t: Tensor, gradient: Tensor) -> Tensor:
+    """x0_hat + (sigma^2 / alpha) gradient: Tweedie's formula after Bayes' rule.
+
+    With gradient = grad log p(y | x_t) it is E[x_0 | x_t, y], as
+    grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t).
+
+    Raises:
+        UndiffuseError: alpha(t) = 0, where x_t says nothing about x_0 and this is 0 / 0.
+    """
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    if bool((alpha == 0).any()):
+        raise UndiffuseError(
+            f"at t = {float(t.max())} of {schedule.name} alpha is 0 and a gradient cannot guide:"
+            " sample with grid 'log-snr', or give times that start below it"
+        )
+    return x0_hat + over(sigma**2 / alpha, x0_hat) * gradient
+
+
+def same_schedule(one: Denoiser, other: Denoiser) -> None:
+    """Refuse two denoisers that read the same x_t and t differently.
+
+    Raises:
+        UndiffuseError: their schedules differ.
+    """
+    if one.schedule != other.schedule:
+        raise UndiffuseError(
+            f"two denoisers are combined at the same x_t and t, but one is under {one.schedule} and"
+            f" the other under {other.schedule}: use with_schedule on one of them"
+        )

@@ -1,0 +1,56 @@
+"""A classifier of noisy samples, p(label | x_t): what classifier guidance follows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.broadcast import over
+from undiffuse.errors import UndiffuseError
+from undiffuse.schedules.base import Schedule, Time, as_time
+
+
+class NoisyClassifier(nn.Module):
+    """log p(label | x_t), [B, K], by a network of the catalogue and a linear layer.
+
+    The network sees samples of about unit variance and c_noise = -log_snr / 8, as in a denoiser;
+    its output, of the shape of a sample, is read by the linear layer. `fit_classifier`, in the room
+    `training`, trains it.
+
+    Args:
+        network: F(x, c_noise) of x's shape.
+        shape: that of one sample.
+        classes: K >= 2.
+        schedule: the schedule of the x_t that come in.
+
+    Raises:
+        UndiffuseError: fewer than two classes.
+
+    Source: Dhariwal & Nichol 2021 (arXiv 2105.05233), section 4.
+
+    >>> from undiffuse.networks.mlp import MLP
+    >>> from undiffuse.schedules.vp import VP
+    >>> judge = NoisyClassifier(MLP(size=2, width=8, depth=1), (2,), 3, VP())
+    >>> judge(torch.zeros(4, 2), 0.5).exp().sum(1).detach()
+    tensor([1., 1., 1., 1.])
+    """
+
+    def __init__(
+        self, network: nn.Module, shape: tuple[int, ...], classes: int, schedule: Schedule
+    ) -> None:
+        super().__init__()
+        if classes < 2:
+            raise UndiffuseError(f"a classifier needs two classes or more, not {classes}")
+        self.network, self.schedule = network, schedule
+        self.head = nn.Linear(math.prod(shape), classes)
+
+    def forward(self, x_t: Tensor, t: Time) -> Tensor:
+        t = as_time(t)
+        scale = 1 / torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
+        c_noise = (-self.schedule.log_snr(t) / 8).clamp(-1.6, 1.6)  # log-SNRs within +-12.8
+        x = (over(scale, x_t) * x_t).to(self.head.weight)
+        features = self.network(x, c_noise.to(x).expand(len(x)))
+        log_p: Tensor = self.head(features.flatten(1)).log_softmax(1)
+        return log_p.to(x_t.dtype)
