@@ -33,8 +33,8 @@ class NoisyClassifier(nn.Module):
     >>> from undiffuse.networks.mlp import MLP
     >>> from undiffuse.schedules.vp import VP
     >>> judge = NoisyClassifier(MLP(size=2, width=8, depth=1), (2,), 3, VP())
-    >>> judge(torch.zeros(4, 2), 0.5).exp().sum(1).detach()
-    tensor([1., 1., 1., 1.])
+    >>> judge(torch.zeros(4, 2), 0.5).shape
+    torch.Size([4, 3])
     """
 
     def __init__(
