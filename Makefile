@@ -13,7 +13,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   := runs/demo
 
-.PHONY: setup demo test check bench examples docs clean
+.PHONY: setup demo test check bench peers examples docs clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -50,6 +50,19 @@ check: setup
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# The libraries that benchmarks/samplers.py compares with, in an environment of their own. The last
+# three ask for torchvision, data sets and metrics too, which none of their samplers needs.
+peers: .venv-peers/installed
+
+PEERS := .venv-peers/bin/python -m pip --disable-pip-version-check install --quiet
+.venv-peers/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS) -c constraints.txt torch==2.13.0
+	$(PEERS) -c constraints.txt -e '.[ode,plot]' diffusers==0.42.1 accelerate==1.15.0 einops torchsde tqdm
+	$(PEERS) --no-deps k-diffusion==0.1.1.post1 azula==0.11.1 smalldiffusion==0.5.0
+	.venv-peers/bin/python .ci/guard.py
+	@touch $@
 
 # Draws the pictures of the gallery.
 examples: setup
