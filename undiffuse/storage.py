@@ -22,6 +22,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from undiffuse.errors import RunFailed, UndiffuseError
@@ -144,6 +145,11 @@ def read_json(path: Path) -> Any:
         raise UndiffuseError(f"cannot read {path}: {_reason(error)}") from error
     except (ValueError, RecursionError) as error:
         raise UndiffuseError(f"{path} is not valid JSON: {error}") from error
+
+
+def digest_of(named: Mapping[str, Tensor]) -> str:
+    """The sha256 that the file of these tensors has, or would have, hexadecimal."""
+    return hashlib.sha256(serialised({k: v.contiguous() for k, v in named.items()})).hexdigest()
 
 
 def digest(file: Path) -> str:

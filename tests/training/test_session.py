@@ -18,6 +18,7 @@ from undiffuse import noise, storage
 from undiffuse.data.dataset import Batch, InMemory
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed, UndiffuseError
+from undiffuse.model import load
 from undiffuse.predictions.edm import EDMNetwork
 from undiffuse.schedules.edm import EDM
 from undiffuse.training import checkpoint
@@ -40,6 +41,8 @@ def test_a_run_leaves_what_it_says(
     assert pictures == [f"step-{n:08d}-{kind}.png" for n in (5, 10, 11) for kind in ("ema", "raw")]
     text: dict[Any, Any] = Image.open(out / "samples" / pictures[0]).info
     assert (text["step"], text["weights"], text["seed"]) == ("5", "ema", "0")
+    last: dict[Any, Any] = Image.open(out / "samples" / pictures[-2]).info  # the ema of the end
+    assert (last["sampler"], last["model"]) == ("exponential-adams", load(out).digest)
     assert Run(out).read_config()[0].network["width"] == 8
     assert storage.problem(out / "model") is None
     for folder in checkpoint.listed(out):

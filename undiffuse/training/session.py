@@ -233,7 +233,15 @@ class Session:
                 label=label,
             )
             assert isinstance(x, Tensor)
-            facts = {"step": step, "weights": name, "seed": self.seed, "steps": options.steps}
+            facts = {
+                "undiffuse": undiffuse.__version__,
+                "model": storage.digest_of(denoiser.network.state_dict()),
+                "weights": name,
+                "step": step,
+                "seed": self.seed,
+                "sampler": options.sampler,
+                "steps": options.steps,
+            }
             path = self.run.path / "samples" / f"step-{step:08d}-{name}.png"
             pictures.save(pictures.draw(x), path, facts)
         self.state.denoiser.train()
