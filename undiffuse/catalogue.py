@@ -211,6 +211,13 @@ def check(holds: bool, owner: object, field: str, rule: str) -> None:
         raise UndiffuseError(f"{type(owner).__name__}: {field} must be {rule}, not {value!r}")
 
 
+def check_span(owner: object, low: str, high: str) -> None:
+    """Refuse two fields of a dataclass unless 0 < low < high, both finite."""
+    least, most = getattr(owner, low), getattr(owner, high)
+    check(finite(least) and least > 0, owner, low, "positive")
+    check(finite(most) and most > least, owner, high, f"larger than {low}")
+
+
 def finite(*values: object) -> bool:
     """Whether all values are finite real numbers (booleans are not numbers here)."""
     return all(

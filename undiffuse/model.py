@@ -177,7 +177,6 @@ def load(path: str | os.PathLike[str], weights: str = "ema") -> Model:
     if weights not in {"ema", "raw"}:
         raise UndiffuseError(f"weights must be 'ema' or 'raw', not '{weights}'")
     folder, skipped = _find(Path(path))
-    storage.verify(folder)
     stem = "ema" if weights == "ema" and (folder / "ema.safetensors").is_file() else "weights"
     if weights == "raw" and not (folder / "ema.safetensors").is_file():
         raise UndiffuseError(
@@ -199,10 +198,11 @@ def load(path: str | os.PathLike[str], weights: str = "ema") -> Model:
 
 
 def _find(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The stored folder to read, and what is wrong with newer ones."""
+    """The stored folder to read, verified, and what is wrong with newer ones."""
     if not path.exists():
         raise UndiffuseError(f"there is no run or model at {path}; check the path")
     if (path / "model.json").is_file():
+        storage.verify(path)
         return path, ()
     skipped: list[str] = []
     for folder in sorted(path.glob("checkpoints/step-*"), reverse=True):
@@ -211,6 +211,7 @@ def _find(path: Path) -> tuple[Path, tuple[str, ...]]:
             return folder, tuple(skipped)
         skipped.append(f"{folder.name}: {wrong}")
     if (path / "model" / "model.json").is_file():
+        storage.verify(path / "model")
         return path / "model", tuple(skipped)
     trained = (path / "config.toml").is_file()
     raise UndiffuseError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undiffuse.catalogue import check, finite
+from undiffuse.catalogue import check_span
 from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid, intervals
 from undiffuse.schedules.base import Schedule
@@ -32,13 +32,7 @@ class Span(Grid):
     noise_min: float = 0.01
 
     def __post_init__(self) -> None:
-        check(finite(self.noise_min) and self.noise_min > 0, self, "noise_min", "positive")
-        check(
-            finite(self.noise_max) and self.noise_max > self.noise_min,
-            self,
-            "noise_max",
-            "larger than noise_min",
-        )
+        check_span(self, "noise_min", "noise_max")
 
     @abstractmethod
     def log_snrs(self, first: float, last: float, count: int) -> Tensor:

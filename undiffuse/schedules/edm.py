@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from undiffuse.catalogue import check, finite
+from undiffuse.catalogue import check, check_span, finite
 from undiffuse.schedules.base import Schedule, Time, as_time
 
 
@@ -33,13 +33,7 @@ class EDM(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        check(finite(self.sigma_min) and self.sigma_min > 0, self, "sigma_min", "positive")
-        check(
-            finite(self.sigma_max) and self.sigma_max > self.sigma_min,
-            self,
-            "sigma_max",
-            "larger than sigma_min",
-        )
+        check_span(self, "sigma_min", "sigma_max")
         check(finite(self.rho) and self.rho > 0, self, "rho", "positive")
 
     def _roots(self) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from undiffuse.catalogue import check, finite
+from undiffuse.catalogue import check_span
 from undiffuse.schedules.base import Schedule, Time
 from undiffuse.schedules.ve import VE
 
@@ -37,13 +37,7 @@ class LogLinear(Schedule):
     sigma_max: float = 100.0
 
     def __post_init__(self) -> None:
-        check(finite(self.sigma_min) and self.sigma_min > 0, self, "sigma_min", "positive")
-        check(
-            finite(self.sigma_max) and self.sigma_max > self.sigma_min,
-            self,
-            "sigma_max",
-            "larger than sigma_min",
-        )
+        check_span(self, "sigma_min", "sigma_max")
 
     def _geometric(self) -> VE:
         return VE(self.sigma_min, self.sigma_max)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from undiffuse.catalogue import check, finite
+from undiffuse.catalogue import check_span
 from undiffuse.schedules.base import Schedule, Time, as_time
 
 
@@ -35,13 +35,7 @@ class VE(Schedule):
     sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
-        check(finite(self.sigma_min) and self.sigma_min > 0, self, "sigma_min", "positive")
-        check(
-            finite(self.sigma_max) and self.sigma_max > self.sigma_min,
-            self,
-            "sigma_max",
-            "larger than sigma_min",
-        )
+        check_span(self, "sigma_min", "sigma_max")
 
     def alpha(self, t: Time) -> Tensor:
         return torch.ones_like(as_time(t))

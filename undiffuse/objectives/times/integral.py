@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from undiffuse.catalogue import check, finite
+from undiffuse.catalogue import check_span
 from undiffuse.objectives.times.base import Times, log_snr_ends
 from undiffuse.objectives.times.uniform import Uniform
 from undiffuse.schedules.base import Schedule
@@ -45,9 +45,7 @@ class Integral(Times):
     noise_max: float = 160.0
 
     def __post_init__(self) -> None:
-        check(finite(self.noise_min) and self.noise_min > 0, self, "noise_min", "positive")
-        larger = finite(self.noise_max) and self.noise_max > self.noise_min
-        check(larger, self, "noise_max", "larger than noise_min")
+        check_span(self, "noise_min", "noise_max")
 
     def times(self, u: Tensor, schedule: Schedule) -> Tensor:
         return self.drawn.times(u, schedule)
