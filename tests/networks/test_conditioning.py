@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from undiffuse.errors import UndiffuseError
-from undiffuse.networks.conditioning import Conditioning, fourier_features
+from undiffuse.networks.conditioning import (
+    Conditioning,
+    Conditions,
+    fourier_features,
+    without,
+)
 
 
 def test_features_are_the_sines_of_the_documented_periods() -> None:
@@ -27,11 +32,14 @@ def test_features_tell_all_noise_levels_apart() -> None:
 
 def test_no_label_is_minus_one_and_differs_from_every_class() -> None:
     torch.manual_seed(0)
-    conditioning = Conditioning(16, classes=3)
-    c = torch.full((4,), 0.2)
-    none = conditioning(c)
-    assert torch.equal(none, conditioning(c, torch.full((4,), -1)))
-    mixed = conditioning(c, torch.tensor([-1, 0, 1, 2]))
+    conditioning = Conditioning(16, Conditions(classes=3))
+
+    def embed(label: torch.Tensor | None) -> torch.Tensor:
+        return conditioning(torch.full((4,), 0.2), conditioning.encode(4, {"label": label}))
+
+    none = embed(None)
+    assert torch.equal(none, embed(torch.full((4,), -1)))
+    mixed = embed(torch.tensor([-1, 0, 1, 2]))
     assert torch.equal(mixed[0], none[0])
     assert torch.pdist(mixed).min() > 0.1
 
@@ -47,9 +55,52 @@ def test_no_label_is_minus_one_and_differs_from_every_class() -> None:
 )
 def test_wrong_labels_are_refused(label: torch.Tensor, message: str) -> None:
     with pytest.raises(UndiffuseError, match=message):
-        Conditioning(16, classes=3)(torch.zeros(2), label)
+        Conditioning(16, Conditions(classes=3)).encode(2, {"label": label})
 
 
-def test_a_label_without_classes_is_refused() -> None:
-    with pytest.raises(UndiffuseError, match="no classes"):
-        Conditioning(16)(torch.zeros(2), torch.tensor([0, 1]))
+def test_none_of_a_vector_is_not_a_vector_of_zeros() -> None:
+    torch.manual_seed(0)
+    conditioning = Conditioning(16, Conditions(vector=3))
+    zeros, nan = torch.zeros(1, 3), torch.full((1, 3), float("nan"))
+    encoded = [conditioning.encode(1, {"vector": v})["embedding"] for v in (zeros, nan, None)]
+    assert torch.equal(encoded[1], encoded[2])
+    assert (encoded[0] - encoded[1]).abs().max() > 0.01
+
+
+def test_one_missing_number_makes_a_vector_none_and_gradients_stay_finite() -> None:
+    torch.manual_seed(0)
+    conditioning = Conditioning(16, Conditions(vector=3, tokens=2))
+    condition = {
+        "vector": torch.tensor([[1.0, float("nan"), 0.0], [1.0, 2.0, 3.0]]),
+        "tokens": torch.full((2, 4, 2), float("nan")),
+    }
+    encoded = conditioning.encode(2, condition)
+    torch.testing.assert_close(encoded["embedding"][:1], conditioning.encode(1, {})["embedding"])
+    assert encoded["token_mask"].tolist() == [[True, False, False, False, False]] * 2
+    sum(encoded[k].square().sum() for k in ("embedding", "tokens")).backward()
+    slopes = [p.grad for p in conditioning.parameters() if p.grad is not None]
+    assert slopes
+    assert all(slope.isfinite().all() for slope in slopes)
+
+
+def test_without_marks_the_samples_asked_for() -> None:
+    condition = {
+        "label": torch.tensor([1, 2]),
+        "tokens": torch.ones(2, 3, 4),
+        "token_mask": torch.ones(2, 3, dtype=torch.bool),
+    }
+    made = without(condition, torch.tensor([True, False]))
+    assert made["label"].tolist() == [-1, 2]
+    assert made["tokens"][0].isnan().all()
+    assert not made["token_mask"][0].any()
+    for name, value in condition.items():
+        assert torch.equal(made[name][1], value[1])
+        assert made[name].dtype == value.dtype
+
+
+def test_an_image_of_another_size_than_x_is_refused() -> None:
+    conditions = Conditions(image=2)
+    encoded = Conditioning(16, conditions).encode(1, {"image": torch.zeros(1, 2, 4, 4)})
+    assert conditions.beside(torch.zeros(1, 1, 4, 4), encoded).shape == (1, 4, 4, 4)
+    with pytest.raises(UndiffuseError, match=r"as large as x, \[4, 5\], not \[4, 4\]"):
+        conditions.beside(torch.zeros(1, 1, 4, 5), encoded)

@@ -76,9 +76,9 @@ def test_every_weight_learns_and_samples_do_not_mix(kind: str) -> None:
 
 def test_mistakes_are_one_sentence() -> None:
     for options, message in (
-        ({"size": 0}, "size must be a whole number, 1 or more"),
+        ({"size": 0}, "size must be a whole number from 1"),
         ({"latent": 0}, "latent must be"),
-        ({"depth": -1}, "depth must be a whole number, 0 or more"),
+        ({"depth": -1}, "depth must be a whole number from 0"),
     ):
         for half in (VectorEncoder, VectorDecoder):
             with pytest.raises(UndiffuseError, match=message):

@@ -114,15 +114,57 @@ class SelfAttention(nn.Module):
         self.project = zeroed(convolution(dims, channels, channels, kernel=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = map(self._heads, self.qkv(self.norm(x)).chunk(3, dim=1))  # [B, heads, N, d]
-        h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3)  # [B, heads, d, N]
-        y: Tensor = x + self.project(h.flatten(1, 2).unflatten(2, x.shape[2:]))
+        qkv = rows(self.qkv(self.norm(x))).chunk(3, dim=2)  # [B, N, C] each
+        q, k, v = (split_heads(part, self.heads) for part in qkv)
+        h = join_heads(F.scaled_dot_product_attention(q, k, v))
+        y: Tensor = x + self.project(from_rows(h, x.shape[2:]))
         return y
 
-    def _heads(self, h: Tensor) -> Tensor:
-        """[B, C, *S] to [B, heads, N, d]: a view when the channels lie last in memory."""
-        rows: Tensor = h.flatten(2).unflatten(1, (self.heads, -1))  # [B, heads, d, N]
-        return rows.transpose(2, 3)
+
+class CrossAttention(nn.Module):
+    """Every row looks at tokens: y = h + project(softmax(q k^T / sqrt(d)) v).
+
+    h is [B, N, C], and q is linear in norm(h); k and v are linear in the tokens [B, L, context], of
+    which mask [B, L] tells those that are there, at least one for each sample.
+    Source: Rombach et al., 2022, arXiv:2112.10752.
+    """
+
+    def __init__(self, channels: int, context: int, head_channels: int = 32) -> None:
+        super().__init__()
+        self.heads = equal_parts(channels, head_channels)
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(context, 2 * channels)
+        self.project = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, h: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        q = split_heads(self.query(self.norm(h)), self.heads)
+        k, v = (split_heads(part, self.heads) for part in self.key_value(tokens).chunk(2, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, mask[:, None, None])  # [B, heads, N, d]
+        out: Tensor = h + self.project(join_heads(y))
+        return out
+
+
+def rows(x: Tensor) -> Tensor:
+    """[B, C, *S] to [B, N, C]: a view, and one without gaps if the channels lie last in memory."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def from_rows(h: Tensor, size: Sequence[int]) -> Tensor:
+    """[B, N, C] to [B, C, *size]: undoes `rows`; the channels lie last in memory."""
+    x: Tensor = h.transpose(1, 2).unflatten(2, tuple(size))
+    return x
+
+
+def split_heads(h: Tensor, heads: int) -> Tensor:
+    """[B, N, C] to [B, heads, N, C / heads], a view."""
+    split: Tensor = h.unflatten(2, (heads, -1))
+    return split.transpose(1, 2)
+
+
+def join_heads(h: Tensor) -> Tensor:
+    """[B, heads, N, d] to [B, N, heads d]: undoes `split_heads`."""
+    return h.transpose(1, 2).flatten(2)
 
 
 def downsample(x: Tensor) -> Tensor:

@@ -1,29 +1,31 @@
 """A multilayer perceptron: the network for vectors, such as points of the plane.
 
 The blocks are those of the U-Net without positions: normalise, activate, a linear layer; the same
-again with the modulation by noise level and class (FiLM); and all of it added to what came in.
+again with the modulation by noise level and conditions (FiLM); and all of it added to what came in.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undiffuse.networks.checks import check_flag, check_input, check_whole
-from undiffuse.networks.conditioning import Conditioning
-from undiffuse.networks.layers import FiLM, zeroed
+from undiffuse.networks.base import Network
+from undiffuse.networks.checks import check_conditions, check_flag, check_whole
+from undiffuse.networks.conditioning import Conditioning, Conditions, Encoded
+from undiffuse.networks.layers import CrossAttention, FiLM, zeroed
 
 
 @dataclass(eq=False)
-class MLP(nn.Module):
-    """A residual MLP told the noise level and the class: F(x, c_noise, label), of x's shape.
+class MLP(Network):
+    """A residual MLP modulated by noise level and conditions.
 
-    Options: `size` of the vectors; `depth` blocks of `width` features; `classes` labels beside "no
-    label" (0: no labels); with `variance` a second half of the output, v, for the variance of the
-    reverse step. The last layer starts at zero, so F = 0 before training, and v = 0.
+    Options: `size` of the vectors; `depth` blocks of `width` features; `classes`, `vector` and
+    `tokens` say which conditions it takes (0: not that one); with `variance` a second half of the
+    output, v, for the variance of the reverse step. The last layer starts at zero, so F = 0 before
+    training, and v = 0.
 
     Raises:
         UndiffuseError: an option out of range.
@@ -39,10 +41,18 @@ class MLP(nn.Module):
     """
 
     name: ClassVar[str] = "mlp"
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"width": 64, "depth": 3},
+        "small": {"width": 128, "depth": 3},
+        "base": {"width": 512, "depth": 6},
+        "large": {"width": 1024, "depth": 12},
+    }
     size: int
     width: int = 128
     depth: int = 3
     classes: int = 0
+    vector: int = 0
+    tokens: int = 0
     variance: bool = False
 
     def __post_init__(self) -> None:
@@ -50,38 +60,37 @@ class MLP(nn.Module):
         check_whole(self, "size", least=1)
         check_whole(self, "width", least=2)
         check_whole(self, "depth", least=1)
-        check_whole(self, "classes", least=0)
+        check_conditions(self)
         check_flag(self, "variance")
-        self.conditioning = Conditioning(self.width, self.classes)
+        context = self.width if self.tokens else None
+        conditions = Conditions(self.classes, self.vector, self.tokens)
+        self.conditioning = Conditioning(self.width, conditions)
         self.stem = nn.Linear(self.size, self.width)
-        self.blocks = nn.ModuleList(Block(self.width, self.width) for _ in range(self.depth))
+        self.blocks = nn.ModuleList(
+            Block(self.width, self.width, context) for _ in range(self.depth)
+        )
         self.head_norm = nn.LayerNorm(self.width)
         self.head_film = FiLM(self.width, self.width)
         self.head = zeroed(nn.Linear(self.width, self.size * (1 + self.variance)))
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """F(x, c_noise, label).
+    def takes(self) -> tuple[str | int, ...]:
+        return (self.size,)
 
-        x is [B, size] of about unit variance; c_noise is [B] = -log_snr/8; label is int64 [B], -1
-        for "no label", or None for no labels at all. F is of x's shape; with `variance` F and v
-        come as [B, 2 size].
-
-        Raises:
-            UndiffuseError: x, c_noise or label of another shape, or labels that the network lacks.
-        """
-        check_input(x, c_noise, ("B", self.size))
-        embedding = self.conditioning(c_noise, label)
+    def compute(self, x: Tensor, embedding: Tensor, encoded: Encoded) -> Tensor:
         h = self.stem(x)
         for block in self.blocks:
-            h = block(h, embedding)
+            h = block(h, embedding, encoded)
         out: Tensor = self.head(F.silu(self.head_film(self.head_norm(h), embedding)))
         return out
 
 
 class Block(nn.Module):
-    """h + linear(silu(FiLM(norm(linear(silu(norm(h)))), e))), for h [B, width] and e [B, E]."""
+    """h + linear(silu(FiLM(norm(linear(silu(norm(h)))), e))), for h [B, width] and e [B, E].
 
-    def __init__(self, width: int, embedding: int) -> None:
+    With a `context`, the width of the encoded tokens, attention to them follows.
+    """
+
+    def __init__(self, width: int, embedding: int, context: int | None) -> None:
         super().__init__()
         self.norm_1 = nn.LayerNorm(width)
         self.linear_1 = nn.Linear(width, width)
@@ -89,8 +98,12 @@ class Block(nn.Module):
         self.film = FiLM(embedding, width)
         self.linear_2 = zeroed(nn.Linear(width, width))
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        self.cross = CrossAttention(width, context) if context else None
+
+    def forward(self, h: Tensor, embedding: Tensor, encoded: Encoded) -> Tensor:
         f = self.linear_1(F.silu(self.norm_1(h)))
         f = self.linear_2(F.silu(self.film(self.norm_2(f), embedding)))
         y: Tensor = h + f
+        if self.cross is not None:
+            y = self.cross(y[:, None], encoded["tokens"], encoded["token_mask"])[:, 0]
         return y
