@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from undiffuse.catalogue import names
 from undiffuse.cli import main
 
 
@@ -17,11 +18,14 @@ def test_figures_are_told_kept_and_shown(
     assert main(["evaluate", str(run), "--num", "20", "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"{run}: recognised ")
-    assert len(told.splitlines()) == 1
+    line, head, *rows = told.splitlines()
+    assert "Frechet distance" in line
+    assert head.startswith("metric (20 samples)")
+    assert [row.split()[0] for row in rows] == names("metrics")
     assert json.loads(out.read_text())["num"] == 20
 
     assert main(["report", str(run)]) == 0
-    assert capsys.readouterr().out == f"the report is {run / 'report.html'}\n{told}"
+    assert capsys.readouterr().out == f"the report is {run / 'report.html'}\n{line}\n"
     assert (run / "report.html").read_text().startswith("<!")
 
 
@@ -29,7 +33,7 @@ def test_figures_are_told_kept_and_shown(
     ("words", "told"),
     [
         (["evaluate", "{0}/x"], "there is no run"),
-        (["evaluate", "{0}/x", "--num", "0"], "--num must be at least 1"),
+        (["evaluate", "{0}/x", "--num", "0"], "--num must be from 1 to"),
         (["evaluate", "{0}/x", "--out", "{0}/a.txt"], "must end in .json"),
         (["report", "{0}/x"], "there is no run"),
     ],

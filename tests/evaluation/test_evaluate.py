@@ -6,9 +6,13 @@ import pytest
 import torch
 
 import undiffuse
+from undiffuse import catalogue
 from undiffuse.data.dataset import InMemory
+from undiffuse.data.open import open_data
 from undiffuse.errors import UndiffuseError
+from undiffuse.evaluation import features
 from undiffuse.evaluation.evaluate import evaluate, summary
+from undiffuse.evaluation.table import table
 
 VECTORS = {"network": {"name": "mlp", "width": 16}, "sampling.steps": 3}
 
@@ -18,9 +22,11 @@ def train(data, out, **settings):
     return undiffuse.train(data, out, "digits", steps=3, batch_size=16, settings=options).path
 
 
-def test_figures_of_labelled_images_are_measured_and_kept(digits_run):
+def test_figures_of_labelled_images_are_measured_and_kept(digits_run, judge):
     told = []
-    figures = evaluate(digits_run, num=30, seed=1, progress=lambda *at: told.append(at))
+    figures = evaluate(
+        digits_run, num=30, seed=1, progress=lambda *at: told.append(at), judge=judge
+    )
     assert json.loads((digits_run / "evaluation.json").read_text()) == figures
     assert 0 <= figures["recognised"] <= 1
     assert figures["judge_accuracy"] >= 0.95
@@ -30,17 +36,55 @@ def test_figures_of_labelled_images_are_measured_and_kept(digits_run):
     near = figures["neighbours"]
     assert near["generated"]["median"] > near["held_out"]["median"] > 0
     assert told[-1] == (30, 30)
-    assert evaluate(digits_run, num=30, seed=1)["neighbours"] == near
     line = summary(figures)
     assert line.count("\n") == 0
     assert f"recognised {100 * figures['recognised']:.1f} % of 30" in line
     assert "held-out real" in line
-    assert line.endswith("3 steps of exponential-adams")
+    assert line.endswith("3 steps of universal")
+
+
+def test_every_metric_stands_beside_that_of_real_samples(digits_run, judge):
+    found = evaluate(digits_run, num=30, judge=judge)["distribution"]
+    assert set(found) == {"space", "compared", "draws", *catalogue.names("metrics")}
+    assert (found["space"], found["compared"], found["draws"]) == ("features", 30, 5)
+    for name in ("frechet", "energy", "kernel"):  # nothing has been learned
+        assert found[name]["generated"] > found[name]["real"]["largest"]
+    assert evaluate(digits_run, num=30, judge=judge)["distribution"] == found
+    words = table({"distribution": found})
+    assert words[0].startswith("metric (30 samples)")
+    assert len(words) == 1 + len(catalogue.names("metrics"))
+
+
+def test_the_run_keeps_its_judge(digits_run, monkeypatch):
+    monkeypatch.setattr(features, "STEPS", 10)
+    first = evaluate(digits_run, num=8)["distribution"]
+    monkeypatch.setattr(features, "learn", None)  # nothing is trained again
+    assert evaluate(digits_run, num=8)["distribution"] == first
+    assert features.open_features(digits_run / "judge").facts["shape"] == [1, 8, 8]
+
+
+def test_images_without_labels_take_the_judge_of_others(tmp_path, judge):
+    x = open_data("digits").batch(range(60)).x
+    data = InMemory(x, held_out=InMemory(x[:20]))
+    run = train(data, tmp_path / "run", network={"name": "unet", "width": 8, "blocks": 1})
+    figures = evaluate(run, num=5, data=data)
+    assert figures["distribution"] is None
+    assert "Frechet" not in summary(figures)
+    assert table(figures) == []
+    found = evaluate(run, num=5, data=data, judge=judge)["distribution"]
+    assert found["frechet"]["generated"] > found["frechet"]["real"]["largest"] > 0
+    other = InMemory(torch.linspace(-1, 1, 1620).reshape(20, 1, 9, 9))
+    run = train(other, tmp_path / "other", network={"name": "unet", "width": 8, "blocks": 1})
+    with pytest.raises(UndiffuseError, match=r"shape \[1, 8, 8\], not \[1, 9, 9\]"):
+        evaluate(run, num=5, data=other, judge=judge)
 
 
 def test_figures_of_points_have_an_energy_distance(tmp_path):
     figures = evaluate(train("moons", tmp_path / "run"), num=200)
-    assert figures["energy"]["generated"] > 3 * figures["energy"]["real"] > 0
+    assert figures["distribution"]["space"] == "samples"
+    frechet = figures["distribution"]["frechet"]
+    assert frechet["generated"] > frechet["real"]["largest"]
+    assert figures["energy"]["generated"] > 2 * figures["energy"]["real"] > 0
     assert figures["judge_accuracy"] > 0.95
     assert "energy distance" in summary(figures)
 

@@ -2,10 +2,13 @@ r"""The figures of a run, measured on samples drawn as its recipe says.
 
     recognised       share of the samples that an independent judge gives the label asked for
     judge_accuracy   the same judge on real samples that it has not seen
+    distribution     every metric of `undiffuse.metrics`, beside those of real samples
     neighbours       distances to the nearest training sample, beside those of real samples
     energy           for vectors: the energy distance to real samples, beside that between real ones
 
-Labels cycle through the classes. What cannot be measured (labels of unlabelled data) is None.
+Images are compared by the features of a network that knows their labels; it is trained once and
+kept in the run (`judge/`). Points are compared as they are. Labels cycle through the classes. What
+cannot be measured (labels of unlabelled data) is None.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ from undiffuse.data.dataset import Dataset
 from undiffuse.data.open import open_data
 from undiffuse.errors import UndiffuseError
 from undiffuse.evaluation import classifier, neighbours
-from undiffuse.evaluation.classifier import spread
-from undiffuse.evaluation.energy import energy_distance
+from undiffuse.evaluation.distribution import Reference
+from undiffuse.evaluation.features import Features, kept, open_features
+from undiffuse.evaluation.spread import spread
+from undiffuse.metrics.energy import Energy
 from undiffuse.model import load
 from undiffuse.training.run import Run
 
-FILE = "evaluation.json"
+FILE, JUDGE = "evaluation.json", "judge"
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -42,6 +47,7 @@ def evaluate(
     *,
     precision: str = "float32",
     data: Dataset | None = None,
+    judge: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Measure the newest model of a run and keep the figures in its evaluation.json.
 
@@ -53,10 +59,13 @@ def evaluate(
         progress: called with (done, num) while sampling.
         precision: float32, bfloat16 or float16, of the network while sampling.
         data: what the run was trained on, where it was given in Python.
+        judge: a folder with the network whose features are compared; made there if it is missing.
+            Default: the run's own. Figures of runs on the same data are comparable either way, as
+            the network is a function of the data and the seed.
 
     Raises:
-        UndiffuseError: no run or checkpoint there, its data is gone or changed, num < 1, or an
-            unknown precision.
+        UndiffuseError: no run or checkpoint there, its data is gone or changed, num < 1, an
+            unknown precision, or a judge of images of another shape.
     """
     if num < 1:
         raise UndiffuseError(f"an evaluation needs at least 1 sample, not {num}")
@@ -71,6 +80,7 @@ def evaluate(
     with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
         x = model.to(device).sample(num, labels, seed=seed, progress=progress).cpu()
     sampled = time.perf_counter()
+    features = seen(training, path / JUDGE, None if judge is None else Path(judge), seed)
     figures: dict[str, Any] = {
         "num": num,
         "seed": seed,
@@ -79,7 +89,8 @@ def evaluate(
         "guidance": recipe.sampling.guidance if model.classes else None,
         "model": model.digest,
         "data": facts.get("data"),
-        **judged(x, labels, training, seed),
+        **judged(x, labels, training, seed, features),
+        "distribution": compared(x, training, features),
         "neighbours": near(x, training),
         "energy": energy(x, training) if len(model.shape) == 1 else None,
         "sampling_seconds": round(sampled - opened, 2),
@@ -107,13 +118,35 @@ def training_data(run: Path) -> Dataset:
     return dataset
 
 
-def judged(x: Tensor, labels: Tensor | None, training: Dataset, seed: int) -> dict[str, Any]:
+def seen(training: Dataset, own: Path, given: Path | None, seed: int) -> Features | None:
+    """The network whose features are compared; None for points and for images without labels."""
+    if given is not None and given.exists():
+        return open_features(given)
+    labelled = training.labels is not None and len(training.labels.unique()) > 1
+    if len(training.shape) != 3 or not labelled:
+        return None
+    return kept(training, own if given is None else given, seed)
+
+
+def judged(
+    x: Tensor, labels: Tensor | None, training: Dataset, seed: int, features: Features | None
+) -> dict[str, Any]:
     """The share of the samples that have the label asked for, and how good the judge is."""
     if labels is None or training.labels is None or len(training.labels.unique()) < 2:
         return {"recognised": None, "judge": None, "judge_accuracy": None}
-    judge = classifier.fit(training, training.held_out, seed)
+    if features is not None and features.facts["fingerprint"] != training.fingerprint():
+        features = None
+    judge = classifier.fit(training, training.held_out, seed, features)
     right = (judge.predict(x) == labels).double().mean()
     return {"recognised": float(right), "judge": judge.kind, "judge_accuracy": judge.accuracy}
+
+
+def compared(x: Tensor, training: Dataset, features: Features | None) -> dict[str, Any] | None:
+    """Every metric of the samples and of held-out real ones; None for images without features."""
+    if features is None and len(training.shape) != 1:
+        return None
+    space = "features" if features is not None else "samples"
+    return {"space": space, **Reference(training, features).figures(x)}
 
 
 def near(x: Tensor, training: Dataset) -> dict[str, Any]:
@@ -132,7 +165,7 @@ def energy(x: Tensor, training: Dataset) -> dict[str, float]:
     else:
         real = training.held_out.batch(spread(torch.arange(len(training.held_out)), len(x))).x
     other = training.batch(spread(everything, len(x))).x
-    return {"generated": energy_distance(x, real), "real": energy_distance(other, real)}
+    return {"generated": Energy()(x, real), "real": Energy()(other, real)}
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -149,6 +182,13 @@ def summary(figures: dict[str, Any]) -> str:
         parts.append(
             f"recognised {100 * figures['recognised']:.1f} % of {figures['num']}"
             f" (judge on real samples {100 * figures['judge_accuracy']:.1f} %)"
+        )
+    frechet = (figures.get("distribution") or {}).get("frechet")
+    if frechet is not None:
+        real = frechet["real"]
+        parts.append(
+            f"Frechet distance {frechet['generated']:.2f}"
+            f" (held-out real {real['smallest']:.2f} to {real['largest']:.2f})"
         )
     if figures["energy"] is not None:
         made, real = figures["energy"]["generated"], figures["energy"]["real"]

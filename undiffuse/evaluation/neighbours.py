@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.data.dataset import Dataset
-from undiffuse.evaluation.classifier import spread
+from undiffuse.evaluation.spread import spread
 
 CHUNK = 2**22  # numbers read at once: 5,000 images of 28x28 pixels, 34 MB in float64
 
