@@ -239,9 +239,7 @@ def test_samples_do_not_depend_on_the_batch_size(trained: Path) -> None:
 
 def test_the_recipe_s_defaults_are_used(trained: Path) -> None:
     model = ud.load(trained)
-    expected = model.sample(
-        2, 1, 1.5, sampler="exponential-adams", steps=3, grid=None, batch_size=None
-    )
+    expected = model.sample(2, 1, 1.5, sampler="universal", steps=3, grid=None, batch_size=None)
     assert torch.equal(model.sample(2, 1), expected)
     assert not torch.equal(model.sample(2, 1, guidance=1), expected)
     assert not torch.equal(model.sample(2, 1, steps=4), expected)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,7 +75,7 @@ class Denoiser(nn.Module, ABC):
         """
         t = time_of(x_t, t)
         if t.ndim == 0:
-            now = level(self.schedule, float(t))
+            now = level(self.schedule, t.item())
             return x_t / now.alpha if now.sigma == 0 else self.denoise(x_t, t, **condition)
         clean = self.schedule.sigma(t) == 0
         if not bool(clean.any()):
@@ -84,6 +85,10 @@ class Denoiser(nn.Module, ABC):
             return exact
         inside = torch.where(clean, torch.full_like(t, 0.5), t)
         return torch.where(over(clean, x_t).bool(), exact, self.denoise(x_t, inside, **condition))
+
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        """The conditions of `batch` samples, made ready once for many calls with equal answers."""
+        return condition
 
     def noise(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
         """eps_hat = (x_t - alpha x0_hat) / sigma = E[eps | x_t], of x_t's shape.
@@ -211,6 +216,12 @@ class Learned(Denoiser):
         prediction = build(config["prediction"], "predictions")
         return cls(network, prediction, build(config["schedule"], "schedules"), (low, high))
 
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        """{"encoded": network.encode(batch, ...)} if the network's forward takes `encoded`."""
+        if "encoded" not in signature(self.network.forward).parameters:
+            return condition
+        return {"encoded": self.network.encode(batch, **condition)}  # type: ignore[operator]
+
     def predict(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         """F(scale x_t, c_noise), the network's own output, of x_t's shape; t scalar or [B]."""
         return self._ask(x_t, t, condition)[:, : x_t.shape[1]]
@@ -288,6 +299,9 @@ class Rescheduled(Denoiser):
         tau = base.t_from_log_snr(self.schedule.log_snr(t).clamp(*self.denoiser.log_snr_range))
         there = torch.hypot(base.alpha(tau), base.sigma(tau))
         return tau, there / torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
+
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        return self.denoiser.prepare(batch, **condition)
 
     def posterior_variance(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
         """That of the denoiser underneath."""

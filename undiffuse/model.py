@@ -12,21 +12,33 @@ byte when it is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from undiffuse import storage
+from undiffuse import labels, storage
+from undiffuse.classifier import load_classifier
 from undiffuse.denoiser import Denoiser, Learned
 from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid
 from undiffuse.guidance.cfg import ClassifierFree
+from undiffuse.guidance.words import Guides, Readers, Words, opened
+from undiffuse.labels import Label
+from undiffuse.networks.compilation import compiled
+from undiffuse.samplers.asked import rule_of, times_of
 from undiffuse.samplers.base import Sampler
-from undiffuse.samplers.loop import Trajectory, sample
+from undiffuse.samplers.loop import DEFAULT_BATCH, sample, stream
+from undiffuse.samplers.records import Trajectory
+from undiffuse.samplers.tuning import tune
+from undiffuse.schedules.base import Schedule
+from undiffuse.stored import read
+from undiffuse.tuned import TunedRule, read_tuned
+
+Guiding = Guides | str | Sequence[str | Words] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +50,8 @@ class Model:
         data: what was learned from: shape, classes, class_names, kind, count, ...
         sampling: the defaults: sampler, steps, guidance.
         digest: sha256 of the weights file, the model's identity ("" if it was never stored).
-        skipped: newer checkpoints that were damaged and passed over, in words.
+        skipped: newer checkpoints, and tuned samplers, that were damaged and passed over, in words.
+        tuned: samplers tuned for this run; one is used where model, steps and guidance are its own.
     """
 
     denoiser: Learned
@@ -46,6 +59,7 @@ class Model:
     sampling: dict[str, Any]
     digest: str = ""
     skipped: tuple[str, ...] = ()
+    tuned: tuple[TunedRule, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,15 +74,16 @@ class Model:
     def sample(
         self,
         count: int,
-        label: int | Sequence[int] | Tensor | None = None,
+        label: Label | None = None,
         guidance: float | None = None,
         seed: int = 0,
         *,
         sampler: Sampler | str | None = None,
         steps: int | None = None,
         grid: Grid | str | None = None,
-        guide: Callable[[Denoiser], Denoiser] | None = None,
-        batch_size: int | None = 256,
+        guide: Guiding | Callable[[Denoiser], Denoiser] = None,
+        negative_label: Label | None = None,
+        batch_size: int | None = DEFAULT_BATCH,
         first_index: int = 0,
         trajectory: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -77,13 +92,17 @@ class Model:
 
         Args:
             count: how many, >= 1.
-            label: one label for all, or one for each (-1: no label); None: without labels.
+            label: one label for all, or one for each (-1: no label), or rows of several at once,
+                [[3, 7]], which are composed; None: without labels.
             guidance: w of classifier-free guidance; 1 is the conditional model, 0 ignores labels.
             seed: sample i is a function of (seed, first_index + i).
-            sampler: a rule or its name; default: the recipe's.
+            sampler: a rule or its name; default: one tuned for these steps and this guidance, or
+                else the recipe's.
             steps: evaluations; default: the recipe's.
             grid: the times; default: the sampler's.
-            guide: makes the denoiser to sample with out of the model's, in place of `guidance`.
+            guide: guides in words, such as "rescaled(weight=3)", from the inner to the outer; or a
+                function that makes the denoiser to sample with out of the model's.
+            negative_label: labels to keep away from, in the form of `label`.
             batch_size: how many at once.
             first_index: the index of the first sample.
             trajectory: return every step.
@@ -91,62 +110,162 @@ class Model:
 
         Raises:
             UndiffuseError: a label that does not exist, guidance without a label or beside a
-                guide, bad steps.
+                guide that holds its own weight, guides that do not fit, bad steps.
         """
-        labels = self.labels(count, label)
-        weight = self.sampling["guidance"] if guidance is None else guidance
-        denoiser: Denoiser = self.denoiser
-        if guide is not None and guidance is not None:
-            raise UndiffuseError("give guidance or a guide, not both: a guide holds its own weight")
-        if labels is None and guidance not in {None, 0, 1}:
-            raise UndiffuseError(
-                "guidance needs a label to guide towards"
-                + ("" if self.classes else "; this model was trained without labels")
-            )
-        if guide is not None:
-            denoiser = guide(denoiser)
-        elif labels is not None and weight != 1:
-            denoiser = ClassifierFree(denoiser, weight)
         made: Tensor | Trajectory = sample(
-            denoiser,
-            (count, *self.shape),
-            sampler or self.sampling["sampler"],
-            self.sampling["steps"] if steps is None else steps,
-            grid,
-            seed,
+            **self._asked(
+                *(count, label, negative_label, guidance, guide), *(sampler, steps, grid)
+            ),
+            seed=seed,
             batch_size=batch_size,
             first_index=first_index,
             trajectory=trajectory,
             progress=progress,
-            label=labels,
         )
         return made
 
-    def labels(self, count: int, label: int | Sequence[int] | Tensor | None) -> Tensor | None:
-        """The labels [count] that `sample` uses, checked; None without labels.
+    def stream(
+        self,
+        count: int,
+        label: Label | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        *,
+        sampler: Sampler | str | None = None,
+        steps: int | None = None,
+        grid: Grid | str | None = None,
+        guide: Guiding | Callable[[Denoiser], Denoiser] = None,
+        negative_label: Label | None = None,
+        batch_size: int = DEFAULT_BATCH,
+        first_index: int = 0,
+    ) -> Iterator[Tensor]:
+        """Draw as `sample` does, batch by batch, in the memory of one however large `count` is.
+
+        Returns:
+            the batches in order, [B, *shape] each with B <= batch_size.
+
+        Raises:
+            UndiffuseError: as `sample`, before the first batch is asked for.
+        """
+        return stream(
+            **self._asked(
+                *(count, label, negative_label, guidance, guide), *(sampler, steps, grid)
+            ),
+            seed=seed,
+            batch_size=batch_size,
+            first_index=first_index,
+        )
+
+    def _asked(
+        self,
+        count: int,
+        label: Label | None,
+        negative_label: Label | None,
+        guidance: float | None,
+        guide: Guiding | Callable[[Denoiser], Denoiser],
+        sampler: Sampler | str | None,
+        steps: int | None,
+        grid: Grid | str | None,
+    ) -> dict[str, Any]:
+        """What the loop is asked for: the denoiser with its guides, sampler, steps, conditions."""
+        rule = rule_of(sampler or self.sampling["sampler"])
+        if steps is None and not rule.adaptive:
+            steps = self.sampling["steps"]
+        guides = Guides() if callable(guide) else self.guides(guide)
+        facts = guides.facts(self.data)
+        wanted = labels.checked(count, label, facts)
+        unwanted = labels.checked(count, negative_label, facts)
+        if callable(guide):
+            if guidance is not None:
+                raise UndiffuseError(
+                    "give guidance or a guide, not both: a guide holds its own weight"
+                )
+            denoiser = guide(self.denoiser)
+        else:
+            if wanted is None and guidance not in {None, 0, 1}:
+                raise UndiffuseError(
+                    "guidance needs a label to guide towards"
+                    + ("" if facts["classes"] else "; this model was trained without labels")
+                )
+            n = 0 if wanted is None else int(wanted[:1].numel())
+            own = self.sampling["guidance"]
+            if sampler is None and grid is None and not guides.words and n < 2 and unwanted is None:
+                weight = own if guidance is None else guidance
+                found = self.tuned_for(steps, None if wanted is None else weight)
+                rule = rule if found is None else found.rule
+            guides = guides.complete(guidance, own, n, unwanted is not None)
+            if wanted is not None and guides.composed:
+                wanted = wanted.reshape(count, n)
+            denoiser = guides.around(
+                self.denoiser, lambda: times_of(self.denoiser.schedule, rule, steps, grid)
+            )
+        way = {"sampler": rule, "steps": steps, "grid": grid}
+        conditions = {"label": wanted} | ({} if unwanted is None else {"negative_label": unwanted})
+        return {"denoiser": denoiser, "shape": (count, *self.shape), **way, **conditions}
+
+    def tuned_for(self, steps: int | None, guidance: float | None) -> TunedRule | None:
+        """The sampler tuned for these weights, steps and guidance, if there is one.
+
+        Args:
+            steps: evaluations; None: the recipe's.
+            guidance: w of classifier-free guidance; None: without labels.
+        """
+        count = self.sampling["steps"] if steps is None else steps
+        fitting = (rule for rule in self.tuned if rule.fits(self.digest, count, guidance))
+        return next(fitting, None)
+
+    def tune(
+        self, steps: int | None = None, guidance: float | None = None, **options: Any
+    ) -> TunedRule:
+        """Tune a sampler for this model; `tuned.TunedRule.write` keeps it in a run.
+
+        Args:
+            steps: evaluations; default: the recipe's.
+            guidance: w of classifier-free guidance towards each label in turn; default: the
+                recipe's.
+            options: those of `samplers.tuning.tune`.
+
+        Raises:
+            UndiffuseError: guidance for a model without labels; impossible steps or guidance.
+        """
+        if guidance is not None and not self.classes:
+            raise UndiffuseError("guidance needs labels, and this model was trained without them")
+        count = self.sampling["steps"] if steps is None else steps
+        weight = self.sampling["guidance"] if guidance is None else guidance
+        guided = self.classes and weight != 1
+        found = tune(
+            ClassifierFree(self.denoiser, weight) if guided else self.denoiser,
+            self.shape,
+            count,
+            condition=lambda index: {"label": index % self.classes} if self.classes else {},
+            **options,
+        )
+        key = weight if self.classes else None
+        return TunedRule(
+            found.rule, self.digest, count, key, found.start, found.before, found.after
+        )
+
+    def labels(self, count: int, label: Label | None) -> Tensor | None:
+        """The labels that `sample` uses, [count] or [count, n], checked; None without labels.
 
         Raises:
             UndiffuseError: a label that the model does not know, or as many as do not fit.
         """
-        if label is None:
-            return None
-        if not self.classes:
-            raise UndiffuseError("this model was trained without labels; leave the label out")
-        wanted = torch.as_tensor(label).reshape(-1)
-        if wanted.is_floating_point() and len(wanted):
-            raise UndiffuseError(f"labels are whole numbers, not {wanted[0].item()}")
-        wanted = wanted.to(torch.int64)
-        wanted = wanted.expand(count) if len(wanted) == 1 else wanted
-        if len(wanted) != count:
-            raise UndiffuseError(f"{len(wanted)} labels were given for {count} samples")
-        for value in wanted.unique().tolist():
-            if not -1 <= value < self.classes:
-                names = ", ".join(f"{i} {n}" for i, n in enumerate(self.data["class_names"][:20]))
-                raise UndiffuseError(
-                    f"there is no label {value}; labels run from 0 to {self.classes - 1}"
-                    + (f" ({names})" if names else "")
-                )
-        return wanted
+        return labels.checked(count, label, self.data)
+
+    def guides(self, guides: Guiding = None) -> Guides:
+        """Guides in words, the runs that they name read and found to fit this model.
+
+        Raises:
+            UndiffuseError: no such guide or option; no run at a path, or one for other samples.
+        """
+        readers: Readers = {"bad": load, "classifier": load_classifier}
+        return opened(guides, readers, self.shape, next(self.denoiser.parameters()).device)
+
+    def under(self, schedule: Schedule) -> Denoiser:
+        """The denoiser under a schedule, its own or another."""
+        own = self.denoiser.schedule == schedule
+        return self.denoiser if own else self.denoiser.with_schedule(schedule)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Store the model as a folder that `load` reads.
@@ -157,6 +276,19 @@ class Model:
         facts = {"denoiser": self.denoiser.config(), "data": self.data, "sampling": self.sampling}
         weights = self.denoiser.network.state_dict()
         storage.write(Path(folder), {"weights": weights}, {"model": facts})
+
+    def compiled(self, backend: str = "inductor") -> Model:
+        """The same model with its network compiled by `torch.compile` in its first call.
+
+        It shares its weights with this one. Samples agree to rounding; solvers stay in float64.
+
+        Raises:
+            UndiffuseError: nothing here can compile, such as a C++ compiler for the CPU.
+        """
+        own = self.denoiser
+        network = compiled(own.network, backend)
+        fast = Learned(network, own.prediction, own.schedule, own.log_snr_range)
+        return replace(self, denoiser=fast.train(own.training))
 
     def to(self, device: str | torch.device) -> Model:
         """The model on a device; the network moves in place."""
@@ -174,48 +306,22 @@ def load(path: str | os.PathLike[str], weights: str = "ema") -> Model:
     Raises:
         UndiffuseError: no model there, or a damaged one (the file is named).
     """
-    if weights not in {"ema", "raw"}:
-        raise UndiffuseError(f"weights must be 'ema' or 'raw', not '{weights}'")
-    folder, skipped = _find(Path(path))
-    stem = "ema" if weights == "ema" and (folder / "ema.safetensors").is_file() else "weights"
-    if weights == "raw" and not (folder / "ema.safetensors").is_file():
+    stored = read(path, weights)
+    facts = stored.facts
+    if "classifier" in facts:
         raise UndiffuseError(
-            f"{folder} is a model folder without raw weights; name the run instead"
+            f"{path} holds a classifier, which guides and makes no samples: sample from another"
+            f" run with --guide 'classifier-guided(classifier={path}, weight=1)'"
         )
-    facts = storage.read_json(folder / "model.json")
     try:
         denoiser = Learned.from_config(facts["denoiser"])
-        denoiser.network.load_state_dict(storage.tensors(folder, stem))
+        denoiser.network.load_state_dict(stored.weights)
         data, sampling = dict(facts["data"]), dict(facts["sampling"])
         images = len(data["shape"]) == 3
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UndiffuseError(f"{folder} holds no model of this version: {error}") from error
+        raise UndiffuseError(f"{stored.folder} holds no model of this version: {error}") from error
     if images:
         denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    manifest = storage.read_json(folder / storage.MANIFEST)
-    digest = manifest["files"][f"{stem}.safetensors"]["sha256"]
-    return Model(denoiser.eval(), data, sampling, digest, skipped)
-
-
-def _find(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The stored folder to read, verified, and what is wrong with newer ones."""
-    if not path.exists():
-        raise UndiffuseError(f"there is no run or model at {path}; check the path")
-    if (path / "model.json").is_file():
-        storage.verify(path)
-        return path, ()
-    skipped: list[str] = []
-    for folder in sorted(path.glob("checkpoints/step-*"), reverse=True):
-        wrong = storage.problem(folder)
-        if wrong is None:
-            return folder, tuple(skipped)
-        skipped.append(f"{folder.name}: {wrong}")
-    if (path / "model" / "model.json").is_file():
-        storage.verify(path / "model")
-        return path / "model", tuple(skipped)
-    trained = (path / "config.toml").is_file()
-    raise UndiffuseError(
-        f"{path} has no usable checkpoint" + (f" ({'; '.join(skipped)})" if skipped else " yet")
-        if trained
-        else f"{path} holds neither a run nor a model; it needs model.json or checkpoints/"
-    )
+    tuned, wrong = read_tuned(Path(path))
+    skipped = (*stored.skipped, *wrong)
+    return Model(denoiser.eval(), data, sampling, stored.digest, skipped, tuned)

@@ -23,7 +23,9 @@ SCHEDULES = [
     catalogue.parse("schedules", WITH_OPTIONS.get(name, name))
     for name in catalogue.names("schedules")
 ]
-GRIDS = [catalogue.parse("grids", name) for name in catalogue.names("grids")]
+ONE_NUMBER = {"levels"}  # made for one number of steps; tests/grids/test_levels.py
+NAMES = [name for name in catalogue.names("grids") if name not in ONE_NUMBER]
+GRIDS = [catalogue.parse("grids", name) for name in NAMES]
 STARTS_LATE = {"leading"}  # by its convention, which is its fault
 CHAINS = {"leading", "trailing", "linspace"}  # choose among the steps there are
 

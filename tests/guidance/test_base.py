@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +10,25 @@ import torch
 from torch import Tensor
 
 import undiffuse as ud
+from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
-from undiffuse.guidance.base import ask_together, tilted
+from undiffuse.guidance.base import Combination, tilted
+
+
+class Three(Combination):
+    """The sum of what is said under the labels 0, 2 and -1."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        return [{**condition, "label": torch.full((batch,), k)} for k in (0, 2, -1)]
+
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(estimates)).sum(0)
 
 
 @pytest.mark.parametrize("t", [torch.tensor(0.3), torch.linspace(0.1, 0.9, 6)])
@@ -18,14 +36,13 @@ def test_one_call_for_several_conditions(
     t: Tensor, x: Tensor, labelled: Any, recording: Any
 ) -> None:
     model = recording(labelled())
-    labels = [torch.full((6,), k) for k in (0, 2, -1)]
-    answers = ask_together(model, x, t.double(), [{"label": k, "mask": None} for k in labels])
+    found = Three(model)(x, t.double(), mask=None)
     ((asked, times, condition),) = model.asked
     assert asked.shape == (18, 2)
     assert condition["mask"] is None
     assert times.shape == (() if t.ndim == 0 else (18,))
-    for label, answer in zip(labels, answers, strict=True):
-        torch.testing.assert_close(answer, labelled()(x, t, label=label))
+    alone = [labelled()(x, t, label=torch.full((6,), k)) for k in (0, 2, -1)]
+    torch.testing.assert_close(found, torch.stack(alone).sum(0))
 
 
 def test_tilted_is_the_denoiser_of_the_tilted_density(x: Tensor) -> None:

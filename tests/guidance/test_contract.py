@@ -31,7 +31,7 @@ GUIDES: dict[str, tuple[Callable[[Any, Any], Denoiser], dict[str, Tensor]]] = {
         ),
         {},
     ),
-    "classifier": (
+    "classifier-guided": (
         lambda d, c: guidance.ClassifierGuided(d, c(d.schedule), 1.5),
         {"label": LABEL},
     ),
@@ -46,7 +46,7 @@ GUIDES: dict[str, tuple[Callable[[Any, Any], Denoiser], dict[str, Tensor]]] = {
     ),
     "dynamic-threshold": (lambda d, c: guidance.DynamicThreshold(d, 0.7, 0.5), {}),
     "interval": (
-        lambda d, c: guidance.Interval(guidance.ClassifierFree(d, 3.0), d, 0.3, 3.0),
+        lambda d, c: guidance.Interval(guidance.ClassifierFree(d, 3.0), 0.3, 3.0),
         {"label": LABEL},
     ),
     "likelihood": (
@@ -151,9 +151,11 @@ def test_guides_around_guides(labelled: Any, schedule: Schedule) -> None:
     oracle = ud.exact.GaussianMixture(
         means, None, schedule, std=0.2, labels=torch.tensor([0, 0, 1, 1])
     )
-    inner = guidance.Interval(guidance.Rescaled(oracle, 4.0), oracle, 0.1, 10.0)
+    inner = guidance.Interval(guidance.Rescaled(oracle, 4.0), 0.1, 10.0)
     x = ud.sample(
-        guidance.StaticThreshold(inner), (3, 3, 2, 2), steps=10, label=torch.tensor([0, 1, 0])
+        *(guidance.StaticThreshold(inner), (3, 3, 2, 2), "exponential-adams"),  # ends with x0_hat
+        steps=10,
+        label=torch.tensor([0, 1, 0]),
     )
     assert x.shape == (3, 3, 2, 2)
     assert float(x.abs().max()) <= 1 + 1e-6

@@ -79,8 +79,9 @@ def test_guided_samples_stay_in_range(labelled: Any) -> None:
     free = ud.sample(guide, (120, 2), steps=20, label=label)
     assert float(free.abs().max()) > 2
     for threshold in (StaticThreshold(guide, -1.5, 1.5), DynamicThreshold(guide, 0.9, 1.5)):
-        x = ud.sample(threshold, (120, 2), steps=20, label=label)
+        x = ud.sample(threshold, (120, 2), "exponential-adams", 20, label=label)  # ends with x0_hat
         assert float(x.abs().max()) <= 1.5 + 1e-6
+        assert float(ud.sample(threshold, (120, 2), steps=20, label=label).abs().max()) < 1.6
 
 
 def test_an_exact_denoiser_never_needs_a_threshold() -> None:

@@ -20,7 +20,7 @@ VARIANTS = [
 ]
 IN_TIME = {"deis"}  # rules that see t itself, not log-SNRs alone
 RULES = [catalogue.parse("samplers", text) for text in [*catalogue.names("samplers"), *VARIANTS]]
-GRIDS = catalogue.names("grids")
+GRIDS = [name for name in catalogue.names("grids") if name != "levels"]  # for one number of steps
 POINTS = torch.tensor([[-1.0, 0.5, 0.2], [0.8, -0.3, 0.0], [0.1, 0.9, -1.0], [0.0, 0.0, 1.0]])
 LABELS = torch.tensor([0, 0, 1, 1])
 
@@ -62,7 +62,8 @@ def walk_through(rule: Sampler, grid: str, schedule: Schedule) -> None:
             assert float(path.times[-1]) == 0
         else:  # the last record is the denoising call, at the time that was reached
             assert float(falling[-1]) == 0
-            assert torch.equal(path.x[-1], path.x0_hat[-1])
+            if type(rule).last is Sampler.last:
+                assert torch.equal(path.x[-1], path.x0_hat[-1])
             falling = falling[:-1]
         assert bool((falling < 0).all())
 

@@ -146,7 +146,7 @@ def test_sdedit_with_all_noise_is_sampling() -> None:
     x = 5 * torch.ones(8, 3, dtype=torch.float64)
     flow = ud.schedules.Flow()
     edited = sdedit(mixture(flow), x, 1.0, steps=20, grid="uniform", seed=4)
-    fresh = ud.sample(mixture(flow), (8, 3), steps=20, grid="uniform", seed=4)
+    fresh = ud.sample(mixture(flow), (8, 3), "exponential-adams", 20, "uniform", seed=4)
     torch.testing.assert_close(edited, fresh.double(), rtol=0, atol=1e-5)
 
 

@@ -223,7 +223,7 @@ def test_plms() -> None:
         ("deis(order=5)", "order must be 1, 2, 3 or 4"),
         ("deis(variable=log-snr)", 'variable must be "time" or "sigma/alpha"'),
         ("lms(order=0)", "order must be 1, 2, 3 or 4"),
-        ("plms(order=[1])", "order must be 1, 2, 3 or 4"),
+        ("plms(order=[1])", "order must be a whole number"),
         ("dpm-solver++(order=4)", "order must be 1, 2 or 3"),
         ("dpm-solver++2s(r=0)", r"r must be in \(0, 1\]"),
         ("unipc(order=4)", "order must be 1, 2 or 3"),

@@ -40,6 +40,7 @@ ORDERS = [  # rule, its order, and from a cold start
     *((f"unipc(order={p}, variant=bh2)", p + 1, min(p + 1, 3)) for p in (1, 2, 3)),
     *(("plms(order=1)", 1, 1), ("plms(order=2)", 2, 2), ("plms(order=4)", 2, 2)),
     *(("gradient-estimation", 1, 1), ("gradient-estimation(gamma=1)", 1, 1)),
+    *(("universal", 4, 2), ("non-stationary", 4, 2)),  # on other times than their own
 ]
 COUNTS = {1: (40, 80, 160), 2: (40, 80, 160), 3: (40, 80, 160), 4: (30, 60, 90)}
 HIGHER = {("midpoint", "gaussian"): 3}  # the flow of a Gaussian has no h^2 term for this rule

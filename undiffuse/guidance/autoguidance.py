@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
-from undiffuse.guidance.base import Guide, same_schedule
+from undiffuse.guidance.base import PREPARED, Guide, same_schedule
 from undiffuse.schedules.base import Schedule
 
 
@@ -39,11 +39,17 @@ class Autoguidance(Guide):
         check(finite(weight) and weight >= 0, self, "weight", "a finite number >= 0")
         same_schedule(denoiser, bad)
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        good = self.denoiser(x_t, t, **condition)
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        """For both of them."""
+        pair = (each.prepare(batch, **condition) for each in (self.denoiser, self.bad))
+        return {**condition, PREPARED: tuple(pair)}
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        for_good, for_bad = condition.get(PREPARED, (condition, condition))
+        good = self.denoiser(x_t, t, **for_good)
         if self.weight == 1:
             return good
-        bad = self.bad(x_t, t, **condition)
+        bad = self.bad(x_t, t, **for_bad)
         return bad + self.weight * (good - bad)
 
     def with_schedule(self, schedule: Schedule) -> Denoiser:

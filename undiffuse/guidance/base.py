@@ -9,12 +9,16 @@ to x0_hat. Guides come in three kinds:
     functions       of x0_hat itself: thresholds, rescaling, a choice by noise level.
 
 A guide sees no grid and no sampler, so it works with all of them, and around another guide.
+
+`prepare` works out once what follows from the conditions alone: a guide keeps the conditions as
+they are and adds, under the name `PREPARED`, those that the denoiser underneath has prepared.
 """
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +27,8 @@ from undiffuse.broadcast import over
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
 from undiffuse.schedules.base import Schedule, Time
+
+PREPARED = "prepared"
 
 
 class Guide(Denoiser, ABC):
@@ -48,31 +54,44 @@ class Guide(Denoiser, ABC):
         """The conditions under which the denoiser underneath tells its reverse variance."""
         return condition
 
+    def unguided(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+        """What the denoiser underneath says, without this guide, [B, ...]."""
+        return self.denoiser(x_t, t, **self.beneath(condition))
+
     def reverse_variance(self, x_t: Tensor, t: Time, s: Time, **condition: Condition) -> Tensor:
         """That of the denoiser underneath: guidance moves the mean alone."""
-        return self.denoiser.reverse_variance(x_t, t, s, **self.beneath(condition))
+        raw = self.beneath({k: v for k, v in condition.items() if k != PREPARED})
+        return self.denoiser.reverse_variance(x_t, t, s, **raw)
 
 
-def ask_together(
-    denoiser: Denoiser, x_t: Tensor, t: Tensor, conditions: Sequence[dict[str, Condition]]
-) -> tuple[Tensor, ...]:
-    """x0_hat under each of n sets of conditions, in one call on a batch n times as large.
+class Combination(Guide, ABC):
+    """A function of what one denoiser says under n sets of conditions, asked for in one call."""
 
-    Args:
-        denoiser: the one to ask.
-        x_t: samples [B, ...].
-        t: their time, a float64 scalar or [B].
-        conditions: n sets with the same names; a value is None in all of them or in none.
+    @abstractmethod
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        """The n sets for `batch` samples, with the same names; a value is None in all or none."""
 
-    Returns:
-        n estimates, [B, ...] each.
-    """
-    n, joint = len(conditions), {}
-    for name in conditions[0]:
-        values = [v for c in conditions if (v := c[name]) is not None]
-        joint[name] = torch.cat(values) if values else None
-    times = t if t.ndim == 0 else torch.cat([t] * n)
-    return denoiser(torch.cat([x_t] * n), times, **joint).chunk(n)
+    @abstractmethod
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        """The guided estimate [B, ...] out of those under each set, at time t, scalar or [B]."""
+
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        """All sets laid behind each other, and prepared as one batch n times as large."""
+        sets = self.conditions(batch, condition)
+        joint: dict[str, Condition] = {}
+        for name in sets[0]:
+            values = [v for c in sets if (v := c[name]) is not None]
+            joint[name] = torch.cat(values) if values else None
+        ready = self.denoiser.prepare(len(sets) * batch, **joint)
+        return {**condition, PREPARED: (len(sets), ready)}
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        known = condition if PREPARED in condition else self.prepare(len(x_t), **condition)
+        n, ready = known[PREPARED]
+        times = t if t.ndim == 0 else torch.cat([t] * n)
+        return self.combine(t, self.denoiser(torch.cat([x_t] * n), times, **ready).chunk(n))
 
 
 def tilted(schedule: Schedule, x0_hat: Tensor, t: Tensor, gradient: Tensor) -> Tensor:

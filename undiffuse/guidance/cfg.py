@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from undiffuse.catalogue import finite
 from undiffuse.denoiser import Condition, Denoiser
-from undiffuse.errors import UndiffuseError
-from undiffuse.guidance.base import Guide, ask_together
+from undiffuse.errors import UndiffuseError, shown
+from undiffuse.guidance.base import Combination
 from undiffuse.schedules.base import Schedule
 
 
-class ClassifierFree(Guide):
+class ClassifierFree(Combination):
     """x0_hat(null) + w (x0_hat(c) - x0_hat(null)), in one batched call of the denoiser.
 
     w = 1 is the conditional model, w = 0 the unconditional one, w > 1 follows the condition more
@@ -34,19 +36,23 @@ class ClassifierFree(Guide):
 
     def __init__(self, denoiser: Denoiser, weight: float) -> None:
         super().__init__()
-        if not 0 <= weight < float("inf"):
+        if not (finite(weight) and weight >= 0):
             raise UndiffuseError(
-                f"guidance weight {weight} must be a finite number >= 0: 0 ignores the label,"
-                " 1 is the conditional model, more follows the label more closely"
+                f"guidance weight {shown(weight)} must be a finite number >= 0: 0 ignores the"
+                " label, 1 is the conditional model, more follows the label more closely"
             )
         self.denoiser, self.weight = denoiser, weight
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        if self.weight in {0, 1}:
-            with_label(condition)
-            return self.denoiser(x_t, t, **self.beneath(condition))
-        given, null = ask_together(self.denoiser, x_t, t, given_and_null(condition))
-        return null + self.weight * (given - null)
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        """With the label and without; at w = 0 and w = 1 the one of the two that counts."""
+        both = given_and_null(condition)
+        return (self.beneath(condition),) if self.weight in {0, 1} else both
+
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        given, null = estimates[0], estimates[-1]
+        return given if len(estimates) == 1 else null + self.weight * (given - null)
 
     def beneath(self, condition: dict[str, Condition]) -> dict[str, Condition]:
         """With the label; at w = 0 without it."""

@@ -27,12 +27,12 @@ from undiffuse.broadcast import over
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
-from undiffuse.guidance.base import Guide, ask_together
+from undiffuse.guidance.base import Combination
 from undiffuse.guidance.cfg import given_and_null
 from undiffuse.schedules.base import Schedule, Time
 
 
-class ClassifierFreePlusPlus(Guide):
+class ClassifierFreePlusPlus(Combination):
     """x0(null) + w(t) (x0(c) - x0(null)), w(t) = w / (1 - alpha_t sigma_s / (alpha_s sigma_t)).
 
     s is the next of `times` below t; from the last one on, where the next is data, w(t) = w. With
@@ -85,9 +85,14 @@ class ClassifierFreePlusPlus(Guide):
         last = (below < 0) | (self.schedule.sigma(s) == 0)
         return self.weight / -torch.where(last, -torch.inf, gap / 2).expm1()
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        given, null = ask_together(self.denoiser, x_t, t, given_and_null(condition))
-        return null + over(self.weight_at(t), x_t) * (given - null)
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        return given_and_null(condition)
+
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        given, null = estimates
+        return null + over(self.weight_at(t), null) * (given - null)
 
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         """The same guide under another schedule, with the times of equal log-SNR."""

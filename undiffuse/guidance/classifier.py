@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.derivatives import gradient
 from undiffuse.errors import UndiffuseError
-from undiffuse.guidance.base import Guide, tilted
+from undiffuse.guidance.base import PREPARED, Guide, tilted
 
 LogProbabilities = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,7 +38,7 @@ class ClassifierGuided(Guide):
     Source: Dhariwal & Nichol 2021 (arXiv 2105.05233), section 4.
     """
 
-    name: ClassVar[str] = "classifier"
+    name: ClassVar[str] = "classifier-guided"
 
     def __init__(
         self, denoiser: Denoiser, classifier: LogProbabilities, weight: float = 1.0
@@ -46,7 +47,12 @@ class ClassifierGuided(Guide):
         self.denoiser, self.classifier, self.weight = denoiser, classifier, weight
         check(finite(weight) and weight >= 0, self, "weight", "a finite number >= 0")
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        """The label for the classifier, all else for the denoiser."""
+        ready = self.denoiser.prepare(batch, **self.beneath(condition))
+        return {**condition, PREPARED: ready}
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
         label = condition.get("label")
         if label is None:
             raise UndiffuseError("classifier guidance needs a label to guide towards")
@@ -57,10 +63,10 @@ class ClassifierGuided(Guide):
                 raise UndiffuseError(
                     f"the classifier knows labels 0 to {log_p.shape[1] - 1}, not {int(label.max())}"
                 )
-            chosen = log_p.gather(1, label.clamp(min=0)[:, None])[:, 0]
-            return chosen * (label >= 0)
+            chosen: Tensor = log_p.gather(1, label.clamp(min=0)[:, None])[:, 0]
+            return torch.where(label >= 0, chosen, 0.0)
 
-        x0_hat = self.denoiser(x_t, t, **self.beneath(condition))
+        x0_hat = self.denoiser(x_t, t, **condition.get(PREPARED, self.beneath(condition)))
         pull = self.weight * gradient(log_likelihood, x_t)
         return tilted(self.schedule, x0_hat, t, pull)
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
-from undiffuse.guidance.base import Guide, ask_together
+from undiffuse.guidance.base import Combination
 from undiffuse.schedules.base import Schedule
 
 
-class Composed(Guide):
+class Composed(Combination):
     """x0_hat(null) + sum_i w_i (x0_hat(c_i) - x0_hat(null)), in one batched call.
 
     With w_i = 1 this is the score of p(x) prod_i p(c_i | x), so of p(x | c_1, ..., c_n) if the
@@ -43,16 +43,21 @@ class Composed(Guide):
         self.denoiser, self.weights = denoiser, tuple(weights)
         check(bool(self.weights) and finite(*self.weights), self, "weights", "finite numbers")
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        """Without a label, and with that of each column."""
         label, n = condition.get("label"), len(self.weights)
-        if label is None or label.shape != (len(x_t), n):
+        if label is None or label.shape != (batch, n):
             raise UndiffuseError(
-                f"label must be [{len(x_t)}, {n}] here, one column for each of the {n} weights, not"
+                f"label must be [{batch}, {n}] here, one column for each of the {n} weights, not"
                 f" {None if label is None else list(label.shape)}"
             )
         columns = [torch.full_like(label[:, 0], -1), *label.unbind(1)]
-        conditions = [{**condition, "label": column} for column in columns]
-        null, *given = ask_together(self.denoiser, x_t, t, conditions)
+        return [{**condition, "label": column} for column in columns]
+
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        null, *given = estimates
         x0_hat = null
         for weight, estimate in zip(self.weights, given, strict=True):
             x0_hat = x0_hat + weight * (estimate - null)

@@ -10,7 +10,7 @@ through the denoiser; any loss of x0_hat will do for -log p(y | x_0), with nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.derivatives import gradient
-from undiffuse.guidance.base import Guide, tilted
+from undiffuse.guidance.base import PREPARED, Guide, tilted
 
 LogLikelihood = Callable[..., Tensor]
 
@@ -63,12 +63,18 @@ class LikelihoodGuide(Guide):
         self.observed, self.weight = tuple(observed), weight
         check(finite(weight) and weight >= 0, self, "weight", "a finite number >= 0")
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        """What is observed as it is, all else for the denoiser."""
+        ready = self.denoiser.prepare(batch, **self.beneath(condition))
+        return {**condition, PREPARED: ready}
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        ready = condition.get(PREPARED, self.beneath(condition))
         seen = {k: condition[k] for k in self.observed if k in condition}
         estimates = []
 
         def log_likelihood(x: Tensor) -> Tensor:
-            estimates.append(self.denoiser(x, t, **self.beneath(condition)))
+            estimates.append(self.denoiser(x, t, **ready))
             found: Tensor = self.log_likelihood(x, t, estimates[0], **seen)
             return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
@@ -9,13 +10,13 @@ from torch import Tensor
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
-from undiffuse.guidance.base import Guide, ask_together
+from undiffuse.guidance.base import Combination
 from undiffuse.schedules.base import Schedule
 
 PREFIX = "negative_"
 
 
-class Negative(Guide):
+class Negative(Combination):
     """x0_hat(neg) + w (x0_hat(c) - x0_hat(neg)), in one batched call of the denoiser.
 
     Classifier-free guidance with something to move away from: the line through both estimates is
@@ -42,7 +43,10 @@ class Negative(Guide):
         self.denoiser, self.weight = denoiser, weight
         check(finite(weight) and weight >= 0, self, "weight", "a finite number >= 0")
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        """The wanted and the unwanted; at w = 1 the wanted alone."""
         wanted = self.beneath(condition)
         instead = {k.removeprefix(PREFIX): condition[k] for k in condition if k not in wanted}
         missing = [k for k in instead if wanted.get(k) is None or instead[k] is None]
@@ -52,11 +56,11 @@ class Negative(Guide):
                 f" {missing[0] if missing else 'label'} and"
                 f" {PREFIX}{missing[0] if missing else 'label'}"
             )
-        if self.weight == 1:
-            return self.denoiser(x_t, t, **wanted)
-        conditions = wanted, {**wanted, **instead}
-        given, negative = ask_together(self.denoiser, x_t, t, conditions)
-        return negative + self.weight * (given - negative)
+        return (wanted,) if self.weight == 1 else (wanted, {**wanted, **instead})
+
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        given, negative = estimates[0], estimates[-1]
+        return given if len(estimates) == 1 else negative + self.weight * (given - negative)
 
     def beneath(self, condition: dict[str, Condition]) -> dict[str, Condition]:
         """Without the negatives."""

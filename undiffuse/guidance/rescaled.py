@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor
 from undiffuse.broadcast import over
 from undiffuse.catalogue import check, finite
 from undiffuse.denoiser import Condition, Denoiser
-from undiffuse.guidance.base import Guide, ask_together
+from undiffuse.guidance.base import Combination
 from undiffuse.guidance.cfg import given_and_null
 from undiffuse.schedules.base import Schedule
 
 
-class Rescaled(Guide):
+class Rescaled(Combination):
     """phi (s_c / s_w) x0_w + (1 - phi) x0_w, with x0_w = x0(null) + w (x0(c) - x0(null)).
 
     s_c and s_w are the standard deviations of x0(c) and x0_w over the numbers of one sample. A
@@ -45,8 +46,13 @@ class Rescaled(Guide):
         check(finite(weight) and weight >= 0, self, "weight", "a finite number >= 0")
         check(finite(phi) and 0 <= phi <= 1, self, "phi", "in [0, 1]")
 
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        given, null = ask_together(self.denoiser, x_t, t, given_and_null(condition))
+    def conditions(
+        self, batch: int, condition: dict[str, Condition]
+    ) -> Sequence[dict[str, Condition]]:
+        return given_and_null(condition)
+
+    def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+        given, null = estimates
         guided = null + self.weight * (given - null)
         wanted, found = (x.flatten(1).std(1, correction=0) for x in (given, guided))  # [B]
         ratio = torch.where(found > 0, wanted / found, 1.0)

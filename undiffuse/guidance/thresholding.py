@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ class StaticThreshold(Guide):
         check(finite(low), self, "low", "a finite number")
         check(finite(high) and high > low, self, "high", "larger than low")
 
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        return self.denoiser.prepare(batch, **condition)
+
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         return self.denoiser(x_t, t, **condition).clamp(self.low, self.high)
 
@@ -73,6 +76,9 @@ class DynamicThreshold(Guide):
         self.denoiser, self.quantile, self.bound = denoiser, quantile, bound
         check(finite(quantile) and 0 < quantile <= 1, self, "quantile", "in (0, 1]")
         check(finite(bound) and bound > 0, self, "bound", "a positive number")
+
+    def prepare(self, batch: int, **condition: Condition) -> dict[str, Any]:
+        return self.denoiser.prepare(batch, **condition)
 
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
         x0_hat = self.denoiser(x_t, t, **condition)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.denoiser import Denoiser
+from undiffuse.grids.base import Grid
 
 Noise = Callable[[Tensor], Tensor]
 Memory = Any
@@ -39,12 +40,15 @@ class Sampler(ABC):
     """A rule for one step. Subclasses are frozen dataclasses; their fields are the options.
 
     Attributes:
-        grid: the name of the grid that suits the rule best, used when none is asked for.
+        grid: the grid that suits the rule best, or its name, used when none is asked for.
+        adaptive: whether the rule chooses how many evaluations it takes; then it cannot be asked
+            for a number of steps.
         stochastic: whether the rule draws noise; such a rule needs s < t.
     """
 
     name: ClassVar[str]
-    grid: ClassVar[str] = "log-snr"
+    grid: ClassVar[Grid | str] = "log-snr"
+    adaptive: ClassVar[bool] = False
 
     @property
     def stochastic(self) -> bool:
@@ -68,3 +72,10 @@ class Sampler(ABC):
         Returns:
             the samples at time s, and the memory for the next step.
         """
+
+    def last(self, denoiser: Denoiser, x: Tensor, t: Tensor, memory: Memory) -> Tensor:
+        """x_0 from the samples at the last time t, where p_0 still holds noise: x0_hat there.
+
+        A rule may do better with what it remembers, in one evaluation too.
+        """
+        return denoiser(x, t)

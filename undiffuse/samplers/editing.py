@@ -1,8 +1,10 @@
 r"""Editing of time: samples taken back to noise, part of the way or all of it.
 
 The probability-flow ODE runs both ways, so a rule without noise on rising times turns a sample into
-the noise that makes it. Between two noises one goes along the sphere on which Gaussian noise lies,
-not through its middle, where there is almost none.
+the noise that makes it, on a grid that goes down to little noise (`INVERSION_GRID`): what a round
+trip loses, with enough steps, is what the denoiser takes away at the least noise. Between two
+noises one goes along the sphere on which Gaussian noise lies, not through its middle, where there
+is almost none.
 
 Sources: Song et al. 2021 (arXiv 2010.02502), section 5.3 and appendix D.5; Meng et al. 2021
 (SDEdit, arXiv 2108.01073).
@@ -22,17 +24,21 @@ from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid, intervals
 from undiffuse.noise import Stream
+from undiffuse.samplers.asked import DEFAULT_STEPS
 from undiffuse.samplers.base import Sampler
-from undiffuse.samplers.loop import DEFAULT, DEFAULT_STEPS, sample
+from undiffuse.samplers.loop import sample
 from undiffuse.schedules.truncated import Truncated
+
+RULE = "exponential-adams(order=3)"
+INVERSION_GRID = "karras(noise_min=0.002)"
 
 
 def invert(
     denoiser: Denoiser,
     x: Tensor,
-    sampler: Sampler | str = DEFAULT,
+    sampler: Sampler | str = RULE,
     steps: int = DEFAULT_STEPS,
-    grid: Grid | str | None = None,
+    grid: Grid | str = INVERSION_GRID,
     *,
     times: Tensor | Sequence[float] | None = None,
     batch_size: int | None = None,
@@ -45,16 +51,17 @@ def invert(
 
         sample(denoiser, x.shape, sampler, steps + 1, grid, x_T=x_T)
 
-    over the same times, and one step more to the data. With enough steps what remains of the round
-    trip is that last step, the denoising of x at the least noise: a grid that goes lower, such as
-    "log-snr(noise_min=0.002)", makes it smaller.
+    over the same times, and one step more to the data; `sampler` and `grid` are those of this call,
+    RULE and INVERSION_GRID if none were given. With enough steps what remains of the round trip is
+    that last step, the denoising of x at the least noise. The default grid goes down to sigma/alpha
+    = 0.002; the sampler's own, which is made for few steps, mostly ends at 0.01.
 
     Args:
         denoiser: any denoiser. Guidance makes the way longer and the error larger.
         x: data [N, ...]; with `times`, samples at the last of them.
         sampler: a rule without noise.
         steps: evaluations of a one-evaluation rule, >= 1.
-        grid: default: the sampler's own choice.
+        grid: the times in between.
         times: the times of the way back, falling, instead of `steps` and `grid`; the last with
             sigma > 0.
         batch_size: how many samples at once; default: all.
@@ -72,7 +79,7 @@ def invert(
     if times is None:
         schedule = denoiser.schedule
         intervals(schedule, steps)  # refuses what is no number of steps
-        falling = _grid(grid or rule.grid).times(schedule, steps + 1)
+        falling = _grid(grid).times(schedule, steps + 1)
         moments = falling[:-1] if bool(schedule.sigma(falling[-1]) == 0) else falling
         x = over(schedule.alpha(moments[-1]), x) * x
     else:
@@ -84,7 +91,7 @@ def sdedit(
     denoiser: Denoiser,
     x: Tensor,
     t: float,
-    sampler: Sampler | str = DEFAULT,
+    sampler: Sampler | str = RULE,
     steps: int = DEFAULT_STEPS,
     grid: Grid | str | None = None,
     seed: int = 0,
@@ -185,9 +192,9 @@ def interpolate(
     a: Tensor,
     b: Tensor,
     weights: Sequence[float],
-    sampler: Sampler | str = DEFAULT,
+    sampler: Sampler | str = RULE,
     steps: int = DEFAULT_STEPS,
-    grid: Grid | str | None = None,
+    grid: Grid | str = INVERSION_GRID,
     *,
     batch_size: int | None = None,
     **condition: Condition,
@@ -201,7 +208,7 @@ def interpolate(
         weights: W places on the way, 0 for a (up to the error of the round trip) and 1 for b.
         sampler: a rule without noise.
         steps: evaluations of a one-evaluation rule on the way to noise; one more on the way back.
-        grid: default: the sampler's own choice.
+        grid: the times in between.
         batch_size: how many samples at once; default: all.
         condition: named tensors [N, ...], the same for a and b and on the way back.
 
@@ -218,7 +225,7 @@ def interpolate(
     if a.shape != b.shape:
         raise UndiffuseError(f"a and b must have equal shapes, not {[*a.shape]} and {[*b.shape]}")
     rule = _rule(sampler)
-    chosen = _grid(grid or rule.grid)
+    chosen = _grid(grid)
     both = _repeated(condition, 2)
     ends = invert(denoiser, torch.cat([a, b]), rule, steps, chosen, batch_size=batch_size, **both)
     from_a, from_b = ends.chunk(2)

@@ -1,7 +1,8 @@
 r"""The one loop that goes through time to sample.
 
 It owns the grid, the seeds, the batches, the progress and the trajectory, and knows nothing about
-the rule of a step. `walk` yields a record per step; `sample` collects the last one.
+the rule of a step. `walk` yields a record per step; `stream` yields the last one of each batch, in
+the memory of one batch however many there are; `sample` puts the batches together.
 
 The promise: the noise of sample i depends on (seed, i) alone, so it is bit-equal for any batch size
 and any number of processes; samples are bit-equal at equal batch shape, device, versions and
@@ -13,96 +14,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from undiffuse import catalogue
 from undiffuse.broadcast import over
 from undiffuse.denoiser import Condition, Denoiser
-from undiffuse.errors import RunFailed, UndiffuseError
+from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid
 from undiffuse.noise import Brownian, StepNoise, Stream
+from undiffuse.samplers.asked import rule_of, times_of
 from undiffuse.samplers.base import Noise, Sampler
-from undiffuse.schedules.base import Schedule, Time, as_time
+from undiffuse.samplers.fault import Probe, broken, located
+from undiffuse.samplers.records import Step, Trajectory, joined
+from undiffuse.samplers.watched import Watched
+from undiffuse.schedules.base import Schedule, Time
 
-DEFAULT = "exponential-adams"
-DEFAULT_STEPS = 20
-
-
-class Step(NamedTuple):
-    """What the loop tells after each step: where it is, and the estimate that took it there."""
-
-    number: int  # 0 is the start, before any step
-    t: float
-    x: Tensor  # the samples at time t, [B, ...]
-    x0_hat: Tensor | None  # the last denoised estimate, [B, ...]; None at the start
-    evaluations: int  # calls of the denoiser so far
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """A whole run of the loop: times [n + 1], x [n + 1, B, ...], x0_hat [n, B, ...]."""
-
-    times: Tensor
-    x: Tensor
-    x0_hat: Tensor
-    evaluations: int
-
-
-@dataclass
-class _Seen:
-    """What was asked so far; apart from the module, whose attributes are slow to set."""
-
-    calls: int = 0
-    last: Tensor | None = None
-
-
-class Watched(Denoiser):
-    """A denoiser with its conditions bound, which counts its calls and keeps its last answer."""
-
-    def __init__(self, denoiser: Denoiser, condition: dict[str, Condition]) -> None:
-        super().__init__()
-        self.denoiser, self.condition = denoiser, condition
-        self.schedule = denoiser.schedule
-        self._seen = _Seen()
-
-    @property
-    def calls(self) -> int:
-        """How often the denoiser was asked."""
-        return self._seen.calls
-
-    @property
-    def last(self) -> Tensor | None:
-        """Its last answer, [B, ...]."""
-        return self._seen.last
-
-    @property
-    def log_snr_range(self) -> tuple[float, float]:
-        """The range of the denoiser underneath."""
-        return self.denoiser.log_snr_range
-
-    def forward(self, x_t: Tensor, t: Time, **condition: Condition) -> Tensor:
-        """The denoiser's answer; it looks after the ends, so nothing is checked twice."""
-        x0_hat = self.denoiser(x_t, t, **self.condition)
-        self._saw(x0_hat)
-        return x0_hat
-
-    def denoise(self, x_t: Tensor, t: Tensor, **condition: Condition) -> Tensor:
-        return self.forward(x_t, t, **condition)
-
-    def reverse(
-        self, x_t: Tensor, t: Time, s: Time, **condition: Condition
-    ) -> tuple[Tensor, Tensor]:
-        """As that of the denoiser underneath; counts as one call."""
-        x0_hat, variance = self.denoiser.reverse(x_t, t, s, **self.condition)
-        self._saw(x0_hat)
-        return x0_hat, variance
-
-    def _saw(self, x0_hat: Tensor) -> None:
-        self._seen.calls += 1
-        self._seen.last = x0_hat
+DEFAULT = "universal"
+DEFAULT_BATCH = 256
 
 
 def walk(
@@ -122,18 +51,18 @@ def walk(
         times: [n + 1], falling (or rising, for a rule without noise).
         sampler: the rule of a step.
         stream: the noise of these samples.
-        condition: named tensors for the denoiser.
+        condition: named tensors for the denoiser, which prepares them once.
         last_denoise: end with x = denoiser(x, times[-1]), where p_0 still holds noise.
     """
-    watched = Watched(denoiser, condition or {})
+    watched = Watched(denoiser, denoiser.prepare(len(x), **(condition or {})))
     path, memory = Brownian(stream.seed, stream.indices), None
     yield Step(0, float(times[0]), x, None, 0)
     for n, (t, s) in enumerate(pairwise(times)):
         x, memory = sampler.step(watched, x, t, s, memory, noise_of(stream, n + 1, path))
         yield Step(n + 1, float(s), x, watched.last, watched.calls)
     if last_denoise:
-        x = watched(x, times[-1])
-        yield Step(len(times), float(times[-1]), x, x, watched.calls)
+        x = sampler.last(watched, x, times[-1], memory)
+        yield Step(len(times), float(times[-1]), x, watched.last, watched.calls)
 
 
 def noise_of(stream: Stream, step: int, path: Brownian | None = None) -> Noise:
@@ -151,6 +80,89 @@ def start(schedule: Schedule, t: Time, stream: Stream, shape: Sequence[int]) -> 
     """
     z = stream.draw(shape, step=0).double()
     return over(torch.hypot(schedule.alpha(t), schedule.sigma(t)), z) * z
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """A checked request for samples, each batch of which can be walked by itself."""
+
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    rule: Sampler
+    times: Tensor
+    last_denoise: bool
+    seed: int
+    x_T: Tensor | None
+    batch_size: int
+    first_index: int
+    condition: dict[str, Condition]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.x_T is None else self.x_T.dtype
+
+    def paths(self, whole: bool = False) -> Iterator[list[Step]]:
+        """The last record of each batch in turn, or all of its records."""
+        count = self.shape[0]
+        for low in range(0, count, self.batch_size):
+            yield self._path(slice(low, min(low + self.batch_size, count)), whole)
+
+    def _path(self, rows: slice, whole: bool) -> list[Step]:
+        indices = range(self.first_index + rows.start, self.first_index + rows.stop)
+        stream, schedule = Stream(self.seed, tuple(indices)), self.denoiser.schedule
+        parameter = next(self.denoiser.parameters(), None)
+        device = torch.device("cpu") if parameter is None else parameter.device
+        x = (
+            start(schedule, self.times[0], stream, self.shape[1:])
+            if self.x_T is None
+            else self.x_T[rows]
+        )
+        x = x.to(device).double()
+        part = {k: None if v is None else v[rows].to(device) for k, v in self.condition.items()}
+
+        def steps(denoiser: Denoiser) -> Iterator[Step]:
+            return walk(denoiser, x, self.times, self.rule, stream, part, self.last_denoise)
+
+        with torch.no_grad():
+            path = list(steps(self.denoiser)) if whole else [_last(steps(self.denoiser))]
+            if bad := broken(path[-1].x):
+                probe = Probe(self.denoiser)
+                raise located(steps(probe), probe, bad, self.rule.name)
+        return path
+
+
+def stream(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    sampler: Sampler | str = DEFAULT,
+    steps: int | None = None,
+    grid: Grid | str | None = None,
+    seed: int = 0,
+    *,
+    x_T: Tensor | None = None,
+    times: Tensor | Sequence[float] | None = None,
+    last_denoise: bool | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    first_index: int = 0,
+    **condition: Condition,
+) -> Iterator[Tensor]:
+    """Draw samples batch by batch: as `sample`, in the memory of one batch however many there are.
+
+    Arguments and errors are those of `sample`; what can be refused is refused in the call, before
+    the first batch is asked for.
+
+    Returns:
+        the batches in order, [B, ...] each with B <= batch_size.
+
+    >>> from undiffuse.exact.gaussian import Gaussian
+    >>> from undiffuse.schedules.vp import VP
+    >>> oracle = Gaussian(torch.zeros(2), VP(), std=0.5)
+    >>> [len(x) for x in stream(oracle, (10, 2), steps=5, batch_size=4)]
+    [4, 4, 2]
+    """
+    options = (x_T, times, last_denoise, batch_size, first_index, condition)
+    request = _request(denoiser, shape, sampler, steps, grid, seed, *options)
+    return (path[-1].x.to(request.dtype) for path in request.paths())
 
 
 def sample(
@@ -194,15 +206,48 @@ def sample(
 
     Raises:
         UndiffuseError: unknown names, impossible steps or times.
-        RunFailed: the denoiser gives NaN or infinity.
+        RunFailed: NaN or infinity at the end of a batch; it is walked again to say in which step
+            and at which t the denoiser first gave them.
 
     >>> from undiffuse.exact.gaussian import Gaussian
     >>> from undiffuse.schedules.vp import VP
     >>> sample(Gaussian(torch.zeros(2), VP(), std=0.5), (4, 2), "ddim(eta=1)", steps=10).shape
     torch.Size([4, 2])
     """
-    rule: Sampler = catalogue.build(sampler, "samplers") if isinstance(sampler, str) else sampler
-    moments = _times(denoiser.schedule, rule, steps, grid, times)
+    options = (x_T, times, last_denoise, batch_size, first_index, condition)
+    request = _request(denoiser, shape, sampler, steps, grid, seed, *options)
+    count, done, paths = request.shape[0], 0, []
+    made = torch.empty(0)
+    for path in request.paths(whole=trajectory):
+        x = path[-1].x
+        if trajectory:
+            paths.append(path)
+        else:
+            if not done:
+                made = torch.empty(request.shape, dtype=request.dtype, device=x.device)
+            made[done : done + len(x)] = x
+        done += len(x)
+        if progress is not None:
+            progress(done, count)
+    return joined(paths, request.dtype) if trajectory else made
+
+
+def _request(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    sampler: Sampler | str,
+    steps: int | None,
+    grid: Grid | str | None,
+    seed: int,
+    x_T: Tensor | None,
+    times: Tensor | Sequence[float] | None,
+    last_denoise: bool | None,
+    batch_size: int | None,
+    first_index: int,
+    condition: dict[str, Condition],
+) -> _Request:
+    rule = rule_of(sampler)
+    moments = times_of(denoiser.schedule, rule, steps, grid, times)
     if last_denoise is None:
         noisy_end = bool(denoiser.schedule.sigma(0.0) > 0)
         last_denoise = noisy_end and (times is None or float(moments[-1]) == 0)
@@ -224,81 +269,13 @@ def sample(
                 f"the condition {name} must be a tensor with one entry for each of the {count}"
                 f" samples, not {value!s:.60}"
             )
-    parameter = next(denoiser.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    paths: list[list[Step]] = []
-    for low in range(0, count, batch_size or count):
-        high = min(low + (batch_size or count), count)
-        stream = Stream(seed, tuple(range(first_index + low, first_index + high)))
-        x = (
-            start(denoiser.schedule, moments[0], stream, shape[1:])
-            if x_T is None
-            else x_T[low:high]
-        )
-        part = {k: None if v is None else v[low:high].to(device) for k, v in condition.items()}
-        with torch.no_grad():
-            path = walk(denoiser, x.to(device).double(), moments, rule, stream, part, last_denoise)
-            steps_taken = list(path) if trajectory else [_last(path)]
-        _refuse_non_finite(steps_taken[-1].x, rule)
-        paths.append(steps_taken)
-        if progress is not None:
-            progress(high, count)
-    dtype = torch.float32 if x_T is None else x_T.dtype
-    if not trajectory:
-        return torch.cat([path[-1].x for path in paths]).to(dtype)
-    columns = list(zip(*paths, strict=True))
-    return Trajectory(
-        times=torch.tensor([column[0].t for column in columns], dtype=torch.float64),
-        x=torch.stack([torch.cat([s.x for s in column]) for column in columns]).to(dtype),
-        x0_hat=torch.stack(
-            [torch.cat([s.x0_hat for s in c if s.x0_hat is not None]) for c in columns[1:]]
-        ).to(dtype),
-        evaluations=paths[0][-1].evaluations,
+    return _Request(
+        *(denoiser, tuple(shape), rule, moments, last_denoise, seed, x_T),
+        *(batch_size or count, first_index, condition),
     )
-
-
-def _times(
-    schedule: Schedule,
-    rule: Sampler,
-    steps: int | None,
-    grid: Grid | str | None,
-    times: Tensor | Sequence[float] | None,
-) -> Tensor:
-    if times is None:
-        chosen: Grid = (
-            grid if isinstance(grid, Grid) else catalogue.build(grid or rule.grid, "grids")
-        )
-        return chosen.times(schedule, DEFAULT_STEPS if steps is None else steps)
-    if steps is not None or grid is not None:
-        raise UndiffuseError("give times, or steps and a grid, not both")
-    moments = as_time(torch.as_tensor(times, dtype=torch.float64))
-    if moments.ndim != 1 or len(moments) < 2:
-        raise UndiffuseError("times must be a list of at least two times")
-    if not bool(((moments >= 0) & (moments <= 1)).all()):
-        raise UndiffuseError("times must lie in [0, 1], where 0 is data and 1 is noise")
-    gaps = moments.diff()
-    if not bool((gaps < 0).all()) and (rule.stochastic or not bool((gaps > 0).all())):
-        raise UndiffuseError(
-            "times must fall from noise to data"
-            + (f", and {rule.name} cannot go back to noise" if rule.stochastic else " (or rise)")
-        )
-    if bool(gaps[0] > 0) and bool(schedule.sigma(moments[0]) == 0):
-        raise UndiffuseError(
-            "times that rise must start above 0: at sigma = 0 the noise to follow is not defined"
-        )
-    return moments
 
 
 def _last(path: Iterator[Step]) -> Step:
     for step in path:  # noqa: B007  (the last value is what remains)
         pass
     return step
-
-
-def _refuse_non_finite(x: Tensor, rule: Sampler) -> None:
-    if not bool(torch.isfinite(x).all()):
-        bad = int((~torch.isfinite(x.reshape(len(x), -1)).all(1)).sum())
-        raise RunFailed(
-            f"{bad} of {len(x)} samples are not finite after sampling with {rule.name}: the"
-            " denoiser gave NaN or infinity; look at its loss and weights"
-        )
