@@ -13,7 +13,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO   := runs/demo
 
-.PHONY: setup demo test check bench peers examples docs clean
+.PHONY: setup demo test check bench faults mutants peers examples docs clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -48,11 +48,20 @@ check: setup
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/guard.py
 
+SLOW := benchmarks/faults.py benchmarks/mutants.py
 bench: setup
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out $(SLOW),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
-# The libraries that benchmarks/samplers.py compares with, in an environment of their own. The last
-# three ask for torchvision, data sets and metrics too, which none of their samplers needs.
+# Everything that may befall a run, many times over; the figures are in docs/results/reliability.md.
+faults: setup
+	$(BIN)/python benchmarks/faults.py
+
+# Planted faults, each of which must be found by its test.
+mutants: setup
+	$(BIN)/python benchmarks/mutants.py
+
+# The libraries that benchmarks/ compare with, in an environment of their own. The last five ask for
+# torchvision, data sets and metrics too, which neither their samplers nor their networks need.
 peers: .venv-peers/installed
 
 PEERS := .venv-peers/bin/python -m pip --disable-pip-version-check install --quiet
@@ -60,7 +69,7 @@ PEERS := .venv-peers/bin/python -m pip --disable-pip-version-check install --qui
 	$(PYTHON) -m venv .venv-peers
 	$(PEERS) -c constraints.txt torch==2.13.0
 	$(PEERS) -c constraints.txt -e '.[ode,plot]' diffusers==0.42.1 accelerate==1.15.0 einops torchsde tqdm
-	$(PEERS) --no-deps k-diffusion==0.1.1.post1 azula==0.11.1 smalldiffusion==0.5.0
+	$(PEERS) --no-deps k-diffusion==0.1.1.post1 azula==0.11.1 smalldiffusion==0.5.0 denoising-diffusion-pytorch==2.3.4 ema-pytorch==0.8.3
 	.venv-peers/bin/python .ci/guard.py
 	@touch $@
 

@@ -1,9 +1,10 @@
-"""The samplers of other libraries, each through its own public interface, from sigma 80 to 0.
+"""The samplers of other libraries, each through its own public interface, from noise to sigma 0.
 
 Every entry is `run(D, z, n)`: D(y, sigma) is the denoiser with alpha = 1, z standard normal noise
-in float64, n the number of calls. It starts from 80 z and returns x_0. Libraries that stop at
-sigma = 0.01 are given n - 1 calls and one denoising call after them. A method of two calls a step
-takes as many steps as fit. `make peers` installs the libraries; what is missing is left out.
+in float64, n the number of calls. It starts from high z, makes its last call at sigma = low and
+returns x_0. Libraries that stop at low are given n - 1 calls and one denoising call after them. A
+method of two calls a step takes as many steps as fit. `make peers` installs the libraries; what is
+missing is left out.
 
     python benchmarks/peers.py      which libraries are here
 """
@@ -18,24 +19,31 @@ import types
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import NamedTuple
 from unittest.mock import MagicMock
 
 import torch
 from torch import Tensor
 
-HIGH, LOW = 80.0, 0.01
 Denoise = Callable[[Tensor, object], Tensor]
 Run = Callable[[Denoise, Tensor, int], Tensor]
 
 
-def sigmas(n: int, rho: float | None = 7.0) -> Tensor:
-    """n noise levels from 80 to 0.01, Karras' or geometric, and 0 after them, float64."""
-    along = torch.linspace(0, 1, n, dtype=torch.float64)
-    if rho is None:
-        levels = HIGH * (LOW / HIGH) ** along
-    else:
-        levels = (HIGH ** (1 / rho) + along * (LOW ** (1 / rho) - HIGH ** (1 / rho))) ** rho
-    return torch.cat([levels, levels.new_zeros(1)])
+class Ends(NamedTuple):
+    """The first noise level and the last one before 0."""
+
+    high: float
+    low: float
+
+    def levels(self, n: int, rho: float | None = 7.0) -> Tensor:
+        """n noise levels, Karras' or geometric, and 0 after them, float64."""
+        along = torch.linspace(0, 1, n, dtype=torch.float64)
+        if rho is None:
+            made = self.high * (self.low / self.high) ** along
+        else:
+            first, last = self.high ** (1 / rho), self.low ** (1 / rho)
+            made = (first + along * (last - first)) ** rho
+        return torch.cat([made, made.new_zeros(1)])
 
 
 def library(name: str, part: str) -> types.ModuleType:
@@ -61,15 +69,15 @@ def library(name: str, part: str) -> types.ModuleType:
             del sys.modules[stub]
 
 
-def k_diffusion() -> dict[str, Run]:
-    k = library("k_diffusion", "sampling")
+def k_diffusion(ends: Ends) -> dict[str, Run]:
+    k, (high, low) = library("k_diffusion", "sampling"), ends
 
     def run(name: str, rho: float | None, cost: int, **options: object) -> Run:
         def go(D: Denoise, z: Tensor, n: int) -> Tensor:
             def model(x: Tensor, sigma: Tensor) -> Tensor:
                 return D(x, sigma[0])
 
-            levels = sigmas(1 + (n - 1) // cost, rho)
+            levels = ends.levels(1 + (n - 1) // cost, rho)
             sampler = getattr(k, name)
             return sampler(model, z * levels[0], levels, disable=True, **options)
 
@@ -79,8 +87,8 @@ def k_diffusion() -> dict[str, Run]:
         def model(x: Tensor, sigma: Tensor) -> Tensor:
             return D(x, sigma[0])
 
-        near = k.sample_dpm_fast(model, z * HIGH, LOW, HIGH, n - 1, disable=True)
-        return D(near, LOW)
+        near = k.sample_dpm_fast(model, z * high, low, high, n - 1, disable=True)
+        return D(near, low)
 
     quiet: dict[str, object] = {"eta": 0.0, "noise_sampler": lambda a, b: 0.0}
     rules: dict[str, tuple[int, dict[str, object]]] = {
@@ -101,12 +109,12 @@ def k_diffusion() -> dict[str, Run]:
     return {**found, "sample_dpm_fast + last denoise": fast}
 
 
-def azula() -> dict[str, Run]:
-    a = importlib.import_module("azula")
+def azula(ends: Ends) -> dict[str, Run]:
+    a, (high, low) = importlib.import_module("azula"), ends
 
     class Karras(a.noise.Schedule):
         def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-            root = LOW ** (1 / 7) + t * (HIGH ** (1 / 7) - LOW ** (1 / 7))
+            root = low ** (1 / 7) + t * (high ** (1 / 7) - low ** (1 / 7))
             return torch.ones_like(t), root**7
 
     class Given(a.denoise.Denoiser):
@@ -122,7 +130,7 @@ def azula() -> dict[str, Run]:
         def go(D: Denoise, z: Tensor, n: int) -> Tensor:
             options.update(steps=(n - 1) // cost, silent=True, dtype=torch.float64)
             sampler = getattr(a.sample, name)(Given(D, schedule), **options)
-            return D(sampler(z * HIGH), LOW)
+            return D(sampler(z * high), low)
 
         return go
 
@@ -134,11 +142,11 @@ def azula() -> dict[str, Run]:
         )
         for name, orders in rules.items()
         for p in orders
-        for grid, schedule in (("VESchedule", a.noise.VESchedule(LOW, HIGH)), ("karras", Karras()))
+        for grid, schedule in (("VESchedule", a.noise.VESchedule(low, high)), ("karras", Karras()))
     }
 
 
-def smalldiffusion() -> dict[str, Run]:
+def smalldiffusion(ends: Ends) -> dict[str, Run]:
     accelerator = importlib.import_module("accelerate").Accelerator(cpu=True)
     s, mixin = library("smalldiffusion", "diffusion"), library("smalldiffusion", "model").ModelMixin
 
@@ -153,8 +161,8 @@ def smalldiffusion() -> dict[str, Run]:
 
     def run(rho: float | None, gam: float) -> Run:
         def go(D: Denoise, z: Tensor, n: int) -> Tensor:
-            x, model = z * HIGH, Given(D)
-            *_, x = s.samples(model, sigmas(n, rho), gam, xt=x, accelerator=accelerator)
+            x, model = z * ends.high, Given(D)
+            *_, x = s.samples(model, ends.levels(n, rho), gam, xt=x, accelerator=accelerator)
             return x
 
         return go
@@ -177,27 +185,27 @@ def small_and_free(z: Tensor, n: int) -> Callable[[], list[Tensor]]:
         def forward(self, x: Tensor, sigma: Tensor, cond: object = None) -> Tensor:
             return x / 2
 
-    model, levels = Free(), sigmas(n)
+    model, levels = Free(), Ends(80.0, 0.01).levels(n)
     return lambda: list(s.samples(model, levels, xt=z, accelerator=accelerator))
 
 
-def diffusers() -> dict[str, Run]:
+def diffusers(ends: Ends) -> dict[str, Run]:
     """The denoiser is told the scheduler's own sigma, not the rounded timestep.
 
-    The table of 1,000 levels is geometric from 0.01 to 80, through `trained_betas`. Schedulers that
-    end at sigma_min make their last call there: its x_0 is the end.
+    The table of 1,000 levels is geometric between the ends, through `trained_betas`. Schedulers
+    that end at sigma_min make their last call there: its x_0 is the end.
     """
-    d = importlib.import_module("diffusers")
-    table = LOW * (HIGH / LOW) ** torch.linspace(0, 1, 1000, dtype=torch.float64)
+    d, (high, low) = importlib.import_module("diffusers"), ends
+    table = low * (high / low) ** torch.linspace(0, 1, 1000, dtype=torch.float64)
     kept = 1 / (1 + table**2)  # alpha^2
     betas = (1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])).tolist()
 
     def run(name: str, cost: int = 1, **options: object) -> Run:
         edm, scaled = name.startswith("EDM"), name[:3] in {"EDM", "Eul", "Heu", "LMS"}
-        ends: dict[str, object] = {"sigma_min": LOW, "sigma_max": HIGH}
+        span: dict[str, object] = {"sigma_min": low, "sigma_max": high}
 
         def go(D: Denoise, z: Tensor, n: int) -> Tensor:
-            base = ends if edm else {"trained_betas": betas}
+            base = span if edm else {"trained_betas": betas}
             scheduler = getattr(d, name)(**base, **options)
             scheduler.set_timesteps(1 + (n - 1) // cost)
             x, x0_hat = z, z
@@ -240,7 +248,9 @@ def diffusers() -> dict[str, Run]:
     return found
 
 
-def peers() -> tuple[dict[str, Run], dict[str, str], list[str]]:
+def peers(
+    high: float = 80.0, low: float = 0.01
+) -> tuple[dict[str, Run], dict[str, str], list[str]]:
     """The samplers by "library: name", the libraries' versions, and the libraries not found."""
     makers = {"azula": azula, "diffusers": diffusers}
     makers |= {"k-diffusion": k_diffusion, "smalldiffusion": smalldiffusion}
@@ -249,7 +259,7 @@ def peers() -> tuple[dict[str, Run], dict[str, str], list[str]]:
     warnings.filterwarnings("ignore")  # theirs
     for name, make in makers.items():
         try:
-            found |= {f"{name}: {rule}": run for rule, run in make().items()}
+            found |= {f"{name}: {rule}": run for rule, run in make(Ends(high, low)).items()}
             versions[name] = version(name)
         except ImportError:
             missing.append(name)

@@ -1,40 +1,43 @@
 """Deterministic samplers, ours and other libraries': the error left for a number of calls.
 
-All of them get the same closed-form denoiser, the same noise and the same ends, sigma = 80 and 0,
-and take at most so many calls. The truth is the probability-flow ODE: a solution of order 8 with
-rtol = 1e-10 in float64, or a closed form where there is one. Other libraries are called through
-their own interfaces (`peers.py`); without `make peers` only our own samplers run.
+All of them get the same denoiser and noise, begin at the same sigma, end at 0 and take at most so
+many calls. The tasks and their truth are in `sampler_tasks.py`, the other libraries, each called
+through its own interface and with its last call at sigma = 0.01 and at 0.002, in `peers.py`;
+without `make peers` only our own samplers run.
 
     make peers
-    .venv-peers/bin/python benchmarks/samplers.py --out docs
+    .venv-peers/bin/python benchmarks/samplers.py --mnist mnist.npz --run runs/mnist --out docs
 
 --out writes the tables to docs/results/samplers.md (below its mark; the text above it stays), all
-figures to docs/results/samplers.json and the plot to docs/images/samplers.png.
+figures to docs/results/samplers.json and the plot to docs/images/samplers.png. --keep names a
+folder for the figures of each task: a run that was stopped goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import math
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from peers import HIGH, LOW, Denoise, Run, peers, small_and_free
+from peers import Denoise, Run, peers, small_and_free
+from sampler_tables import CALLS, DEFAULT, FEW, TUNED, Figure, Found, Rows, plot, shortlist, tables
+from sampler_tasks import RANGES, Counted, Task, distance, finite, tasks
 from torch import Tensor
 
 import undiffuse as ud
 from undiffuse.denoiser import Denoiser
+from undiffuse.samplers.non_stationary import NonStationary
+from undiffuse.samplers.tuning import tune
 
-CALLS = (5, 8, 10, 15, 20, 30, 50)
 MARK = "<!-- What follows is written by benchmarks/samplers.py. -->"
-DEFAULT = "undiffuse: default"
-RANGE = ud.schedules.EDM(sigma_min=LOW, sigma_max=HIGH)  # the last call is made at sigma = 0.01
-WIDE = ud.schedules.EDM(sigma_min=1e-7, sigma_max=HIGH)
+LOWS = (0.01, 0.002)  # where the peers make their last call
 
 RULES = {  # evaluations of a step
     **dict.fromkeys(("ddim", "gradient-estimation", "plms"), 1),
@@ -46,153 +49,87 @@ RULES = {  # evaluations of a step
     **{f"dpm-solver++(order={p})": 1 for p in (2, 3)},
     **{f"unipc(order={p})": 1 for p in (1, 2, 3)},
 }
-GRIDS = {"log-snr": "log-snr", "karras": f"karras(noise_min={LOW})"}
-SHOWN = [
-    DEFAULT,
-    "undiffuse: exponential-adams(order=4), log-snr",
-    "undiffuse: exponential-adams(order=3), karras",
-    "undiffuse: exponential-adams(order=4), karras",
-    "undiffuse: unipc(order=2), log-snr",
-    "undiffuse: unipc(order=3), log-snr",
-    "undiffuse: dpm-solver++(order=2), log-snr",
-    "undiffuse: ddim, log-snr",
-    "azula: zEABSampler order 2, VESchedule, + last denoise",
-    "azula: zEABSampler order 3, VESchedule, + last denoise",
-    "azula: zEABSampler order 4, VESchedule, + last denoise",
-    "azula: zEABSampler order 3, karras, + last denoise",
-    "azula: vABSampler order 3, VESchedule, + last denoise",
-    "diffusers: DEIS-3 exponential",
-    "diffusers: DPM++2M lu-lambdas",
-    "diffusers: DPM++3M lu-lambdas",
-    "diffusers: UniPC-2 exponential",
-    "diffusers: UniPC-3 exponential",
-    "k-diffusion: sample_dpmpp_2m, karras",
-    "k-diffusion: sample_dpmpp_2m, exponential",
-    "k-diffusion: sample_dpmpp_3m_sde, eta 0, exponential",
-    "k-diffusion: sample_lms, exponential",
-    "k-diffusion: sample_heun, karras",
-    "smalldiffusion: samples, gam 2, karras",
-]
-
-
-class Task(NamedTuple):
-    title: str
-    oracle: Denoiser
-    z: Tensor  # [B, D], float64
-    truth: Tensor
-
-
-class Figure(NamedTuple):
-    median: float  # over the samples, of the root mean square error of each
-    rms: float
-    calls: int
-
-
-class Counted:
-    """A denoiser with alpha = 1 as D(y, sigma), and how often it was asked."""
-
-    def __init__(self, oracle: Denoiser) -> None:
-        self.oracle, self.calls = oracle, 0
-
-    def __call__(self, y: Tensor, sigma: Any) -> Tensor:
-        self.calls += 1
-        level = torch.as_tensor(sigma, dtype=torch.float64)
-        return self.oracle(y.double(), self.oracle.schedule.t_from_log_snr(-2 * level.log()))
 
 
 class Given(Denoiser):
     """D(y, sigma) as our samplers take it."""
 
-    schedule = RANGE
-
-    def __init__(self, D: Denoise) -> None:
+    def __init__(self, D: Denoise, high: float) -> None:
         super().__init__()
-        self.D = D
+        self.D, self.schedule = D, ud.schedules.EDM(sigma_max=high)
 
     def denoise(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
         return self.D(x_t, self.schedule.sigma(t))
 
 
-def noise(count: int, size: int) -> Tensor:
-    return ud.noise.Stream(0, tuple(range(count))).draw((size,), step=0).double()
-
-
-def exact(oracle: Denoiser, z: Tensor) -> Tensor:
-    """Where the flow takes 80 z: dopri8 in log sigma down to 1e-6, where x0_hat is the end."""
-    from torchdiffeq import odeint
-
-    D = Counted(oracle)
-    ends = torch.tensor([HIGH, 1e-6], dtype=torch.float64).log()
-    path = odeint(
-        lambda u, y: y - D(y, u.exp()), HIGH * z, ends, rtol=1e-10, atol=1e-10, method="dopri8"
-    )
-    return D(path[-1], 1e-6)
-
-
-def tasks() -> list[Task]:
-    angles = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
-    ring = torch.stack([angles.cos(), angles.sin()], 1)
-    made = []
-    for std in (0.05, 0.2):
-        oracle = ud.exact.GaussianMixture(ring, None, WIDE, std=std)
-        z = noise(256, 2)
-        made.append(Task(f"Eight modes of std {std}, 2-D", oracle, z, exact(oracle, z)))
-    basis = torch.linalg.qr(noise(64, 64)).Q
-    cov = basis * torch.logspace(-3, 0, 64, dtype=torch.float64) @ basis.mT
-    gaussian = ud.exact.Gaussian(torch.zeros(64), WIDE, cov=cov)
-    z, end = noise(256, 64), ud.schedules.Flow()  # sigma(0) = 0
-    start = torch.tensor(HIGH / (1 + HIGH), dtype=torch.float64)
-    truth = gaussian.with_schedule(end).flow(z * start, start, torch.zeros_like(start))
-    made.append(Task("Correlated Gaussian, variances 0.001 to 1, 64-D", gaussian, z, truth))
-    from sklearn.datasets import load_digits
-
-    digits = torch.tensor(load_digits().data) / 8 - 1
-    oracle = ud.exact.GaussianMixture(digits, None, WIDE, std=0.3)
-    z = noise(16, 64)
-    made.append(Task("Digits smoothed by std 0.3, 64-D", oracle, z, exact(oracle, z)))
-    return made
-
-
-def ours() -> dict[str, Run]:
+def ours(high: float) -> dict[str, Run]:
     """Our samplers, called as the peers are."""
 
-    def run(rule: str | None, grid: str | None, cost: int) -> Run:
+    def run(rule: str, grid: str, cost: int = 1) -> Run:
         def go(D: Denoise, z: Tensor, n: int) -> Tensor:
-            named = {} if rule is None else {"sampler": rule}
             steps = 1 + (n - 1) // cost
-            return ud.sample(Given(D), z.shape, steps=steps, x_T=HIGH * z, grid=grid, **named)
+            return ud.sample(Given(D, high), z.shape, rule, steps, grid, x_T=high * z)
 
         return go
 
-    found = {DEFAULT: run(None, None, 1)}
+    found = {DEFAULT: run("universal", f"universal(noise_max={high})")}
     for rule, cost in RULES.items():
-        for name, grid in GRIDS.items():
-            found[f"undiffuse: {rule}, {name}"] = run(rule, grid, cost)
+        for grid in ("log-snr", "karras"):
+            span = f"{grid}(noise_max={high}, noise_min={LOWS[0]})"
+            found[f"undiffuse: {rule}, {grid}"] = run(rule, span, cost)
     return found
 
 
-def measure(task: Task, rules: dict[str, Run]) -> dict[str, list[Figure]]:
-    found = {}
+def theirs(high: float) -> dict[str, Run]:
+    """The peers, with each of the two last levels."""
+    return {
+        name if low == LOWS[0] else f"{name}, to {low}": run
+        for low in LOWS
+        for name, run in peers(high, low)[0].items()
+    }
+
+
+def measure(task: Task, high: float, rules: dict[str, Run], calls: tuple[int, ...] = CALLS) -> Rows:
+    """The figures of each sampler for each number of calls."""
+    found: Rows = {}
+    truth = task.end(high * task.z, high)
     for name, run in rules.items():
-        row = []
-        for n in CALLS:
-            counted = Counted(task.oracle)
+        found[name] = {}
+        for n in calls:
+            counted = Counted(task)
             with torch.no_grad():
                 x = run(counted, task.z, n)
             if counted.calls > n:
                 raise RuntimeError(f"{name} took {counted.calls} calls, not {n}")
-            square = (x.double() - task.truth).square().mean(1)
-            row.append(
-                Figure(float(square.sqrt().median()), float(square.mean().sqrt()), counted.calls)
-            )
-        found[name] = row
+            left = task.error(x.double(), truth)
+            rms = float(left.square().mean().sqrt())
+            found[name][n] = Figure(float(left.median()), rms, counted.calls)
     return found
+
+
+# ------------------------------------------------------------------ tuning
+
+
+def tuned(task: Task, steps: int) -> list[Any]:
+    """Levels and weights for one denoiser, tuned from sigma = 80 on noise of other seeds."""
+    denoiser = task.denoiser.with_schedule(ud.schedules.EDM())
+    found = tune(denoiser, task.z.shape[1:], steps, condition=task.condition, **task.tuning)
+    return [found.rule.noise_levels, found.rule.weights]
+
+
+def with_rules(rules: dict[int, list[Any]], high: float) -> Run:
+    def go(D: Denoise, z: Tensor, n: int) -> Tensor:
+        levels, weights = rules[n]
+        rule = NonStationary(tuple(levels), tuple(map(tuple, weights)), high)
+        return ud.sample(Given(D, high), z.shape, rule, n, x_T=high * z)
+
+    return go
 
 
 # ------------------------------------------------------------------ what a step costs
 
 
-def overhead(rules: dict[str, Run], runs: int = 15) -> dict[str, tuple[float, float]]:
+def overhead(rules: dict[str, Run], runs: int = 25) -> dict[str, tuple[float, float]]:
     """Microseconds per step, median and minimum: 1x3x32x32, 50 steps, a denoiser that is free."""
     steps, z = 50, torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -213,8 +150,9 @@ def overhead(rules: dict[str, Run], runs: int = 15) -> dict[str, tuple[float, fl
             for _ in range(steps):
                 x = torch.add(x * 0.9, x * 0.5, alpha=0.1)
 
-    jobs = {f"undiffuse: {rule}": loop(rule) for rule in ("ddim", "dpm-solver++", "unipc")}
-    jobs["undiffuse: exponential-adams, the default"] = loop("exponential-adams")
+    jobs = {"undiffuse: universal, the default": loop("universal")}
+    for rule in ("ddim", "dpm-solver++", "unipc", "exponential-adams"):
+        jobs[f"undiffuse: {rule}"] = loop(rule)
     if any(name.startswith("smalldiffusion") for name in rules):
         jobs["smalldiffusion: samples, gam 1"] = small_and_free(z, steps)
     for name in (
@@ -239,133 +177,87 @@ def overhead(rules: dict[str, Run], runs: int = 15) -> dict[str, tuple[float, fl
     return {name: (statistics.median(v[1:]), min(v[1:])) for name, v in found.items()}
 
 
-# ------------------------------------------------------------------ tables and plot
+# ------------------------------------------------------------------ all of it
 
 
-def best(rows: dict[str, list[Figure]], i: int, mine: bool) -> str:
-    """The sampler with the smallest median error at CALLS[i], of ours or of the peers."""
-    names = [name for name in rows if name.startswith("undiffuse") == mine]
-    return min(
-        names, key=lambda k: v if math.isfinite(v := rows[k][i].median) else math.inf, default=""
-    )
+def kept(folder: Path | None, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` returns, as JSON; read from the folder where it was made before."""
+    path = None if folder is None else folder / f"{name.replace('/', ' ')}.json"
+    if path is not None and path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    begun = time.perf_counter()
+    made = json.loads(json.dumps(make()))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made), encoding="utf-8")
+    print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
+    return made
 
 
-def head(first: str) -> list[str]:
-    return [f"| {first} | " + " | ".join(map(str, CALLS)) + " |", "|---" * (len(CALLS) + 1) + "|"]
+def figures(rows: dict[str, dict[str, list[Any]]]) -> Rows:
+    return {
+        name: {int(n): Figure(*figure) for n, figure in row.items()} for name, row in rows.items()
+    }
 
 
-def ratios(found: dict[str, dict[str, list[Figure]]], default: bool) -> list[str]:
-    lines = head("ratio of the median errors, by calls")
-    for title, rows in found.items():
-        cells = []
-        for i in range(len(CALLS)):
-            mine = rows[DEFAULT if default else best(rows, i, True)][i].median
-            ratio = mine / rows[best(rows, i, False)][i].median
-            cells.append(f"**{ratio:.2f}**" if ratio <= 1.005 else f"{ratio:.2f}")
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return lines
+def run_all(graded: list[Task], folder: Path | None) -> tuple[Found, Found]:
+    """The figures of the tasks with a distance and of the one with wrong endings, by range.
+
+    All samplers run the tasks in few dimensions from sigma = 80; the others run the better peers.
+    """
+    found: Found = {span: {} for span in RANGES}
+    ended: Found = {span: {} for span in RANGES}
+    light: dict[str, Rows] = {}
+    for span, high in RANGES.items():
+        for task in [*graded, finite()]:
+            if high > task.highest:
+                continue
+            rules = {**ours(high), **theirs(high)}
+            whole = span == "EDM" and not task.heavy
+            if not whole:
+                chosen = shortlist(light)
+                rules = {name: rule for name, rule in rules.items() if name in chosen}
+            job = functools.partial(measure, task, high, rules)
+            rows = figures(kept(folder, f"{span}, {task.title}", job))
+            (found if task.error is distance else ended)[span][task.title] = rows
+            if whole:
+                light[task.title] = rows
+    return found, ended
 
 
-def overall(found: dict[str, dict[str, list[Figure]]], count: int = 12) -> list[str]:
-    """The samplers with the smallest geometric mean of the ratio to the best peer, and ours."""
-    ratio: dict[str, list[float]] = {}
-    for rows in found.values():
-        for i in range(len(CALLS)):
-            least = rows[best(rows, i, False)][i].median
-            for name, row in rows.items():
-                ratio.setdefault(name, []).append(row[i].median / least)
-    mean = {name: statistics.geometric_mean(v) for name, v in ratio.items()}
-    usual = [name for name in LINES if name in mean]
-    first = sorted(mean, key=lambda name: mean[name])[:count]
-    lines = ["| sampler | geometric mean of the ratio | worst |", "|---|---|---|"]
-    for name in sorted({*first, *usual}, key=lambda name: mean[name]):
-        lines.append(f"| {name} | {mean[name]:.2f} | {max(ratio[name]):.1f} |")
-    return lines
-
-
-def tables(found: dict[str, dict[str, list[Figure]]], steps: dict[str, tuple[float, float]]) -> str:
-    rows = next(iter(found.values()))
-    lines: list[str] = []
-    if any(not name.startswith("undiffuse") for name in rows):
-        lines += ["## Our default over the best peer", "", *ratios(found, True), ""]
-        lines += ["## Our best over the best peer", "", *ratios(found, False), ""]
-        lines += ["## One sampler for all tasks and numbers of calls", "", *overall(found), ""]
-    for title, rows in found.items():
-        lines += [f"## {title}", "", *head("median error, by calls")]
-        leaders = {min(rows, key=lambda k, i=i: rows[k][i].median) for i in range(len(CALLS))}
-        for name in [*(n for n in SHOWN if n in rows), *sorted(leaders - set(SHOWN))]:
-            cells = []
-            for i, figure in enumerate(rows[name]):
-                leads = all(figure.median <= 1.005 * row[i].median for row in rows.values())
-                cells.append(f"**{figure.median:.1e}**" if leads else f"{figure.median:.1e}")
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        for who, mine in (("ours", True), ("a peer's", False)):
-            names = [best(rows, i, mine) for i in range(len(CALLS))]
-            if all(names):
-                short = [n.partition(": ")[2].replace(", + last denoise", "") for n in names]
-                lines.append(f"| *the best, {who}* | " + " | ".join(short) + " |")
-        lines.append("")
-    lines += ["## What a step costs", "", "| sampler | µs per step, median | minimum |"]
-    lines += ["|---|---|---|"]
-    lines += [f"| {name} | {a:.0f} | {b:.0f} |" for name, (a, b) in steps.items()]
-    return "\n".join(lines) + "\n"
-
-
-LINES = {  # name: label, colour, width
-    DEFAULT: ("undiffuse, default (as azula zEAB3)", "#d65a28", 2.6),
-    "diffusers: DEIS-3 exponential": ("diffusers DEIS-3, exponential", "#1f5aa0", 1.5),
-    "diffusers: UniPC-2 exponential": ("diffusers UniPC-2, exponential", "#3c8c46", 1.5),
-    "k-diffusion: sample_dpmpp_2m, karras": ("k-diffusion DPM++ 2M, Karras", "#8c8c8c", 1.5),
-    "k-diffusion: sample_heun, karras": ("k-diffusion Heun, Karras", "#c4c4c4", 1.5),
-}
-
-
-def plot(found: dict[str, dict[str, list[Figure]]], path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.switch_backend("Agg")
-    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9.5})
-    figure, axes = plt.subplots(2, 2, figsize=(9, 7.4), sharex=True)
-    for axis, (title, rows) in zip(axes.flat, found.items(), strict=True):
-        names = [name for name in rows if not name.startswith("undiffuse")]
-        if names:
-            floor = [min(rows[name][i].median for name in names) for i in range(len(CALLS))]
-            label = f"the best of {len(names)} peers at each point"
-            axis.plot(CALLS, floor, ":", color="black", lw=1.3, label=label, zorder=4)
-        for name, (label, colour, width) in LINES.items():
-            if name in rows:
-                medians = [row.median for row in rows[name]]
-                order = 3 if name == DEFAULT else 2
-                axis.plot(
-                    CALLS, medians, "o-", color=colour, lw=width, ms=3.5, label=label, zorder=order
-                )
-        axis.set(xscale="log", yscale="log", title=title)
-        axis.set_xticks(CALLS, map(str, CALLS))
-        axis.minorticks_off()
-        axis.grid(axis="y", color="#eeeeee", lw=0.8)
-    for axis in axes[1]:
-        axis.set_xlabel("calls of the denoiser")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("median error of a sample")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    figure.savefig(path, dpi=130)
+def run_tuned(graded: list[Task], folder: Path | None) -> Found:
+    """The figures of the solvers that are tuned for each task, which serve both ranges."""
+    found: Found = {span: {} for span in RANGES}
+    for task in graded:
+        rules = {
+            n: kept(folder, f"{task.title}, tuned {n}", functools.partial(tuned, task, n))
+            for n in FEW
+        }
+        for span, high in RANGES.items():
+            if high > task.highest:
+                continue
+            job = functools.partial(measure, task, high, {TUNED: with_rules(rules, high)}, FEW)
+            found[span][task.title] = figures(kept(folder, f"{span}, {task.title}, tuned", job))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mnist", type=Path, metavar="FILE.npz", help="for the task in 784-D")
+    parser.add_argument("--run", type=Path, help="for the task of a trained network")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="go on from what is there")
     parser.add_argument("--out", type=Path, metavar="DOCS", help="the folder of the documentation")
     options = parser.parse_args()
     torch.set_num_threads(1)
     others, versions, missing = peers()
     if missing:
         print(f"missing: {', '.join(missing)}; `make peers` installs them in .venv-peers")
-    rules, found = {**ours(), **others}, {}
-    for task in tasks():
-        found[task.title] = measure(task, rules)
-        print(f"measured: {task.title}", flush=True)
-    text = tables(found, steps := overhead(others))
+    graded = tasks(options.mnist, options.run)
+    found, ended = run_all(graded, options.keep)
+    for span, rows in run_tuned(graded, options.keep).items():
+        for title, row in rows.items():
+            found[span][title] |= row
+    text = tables(found, ended, steps := overhead(others))
     if options.out is None:
         print(text)
         return
@@ -376,14 +268,17 @@ def main() -> None:
         f"{name} {number}" for name, number in libraries.items()
     )
     page.write_text(f"{above}{MARK}\n\n{run_with}.\n\n{text}", encoding="utf-8")
-    record = {"calls": CALLS, "versions": libraries, "median, rms, calls": {}, "us per step": steps}
-    for title, rows in found.items():
-        record["median, rms, calls"][title] = {
-            name: [[float(f"{f.median:.4g}"), float(f"{f.rms:.4g}"), f.calls] for f in row]
-            for name, row in rows.items()
+    record = {"versions": libraries, "us per step": steps, "median, rms, calls": {}}
+    for span in found:
+        record["median, rms, calls"][span] = {
+            title: {
+                name: {n: [float(f"{e:.3g}") for e in figure] for n, figure in row.items()}
+                for name, row in rows.items()
+            }
+            for title, rows in {**found[span], **ended[span]}.items()
         }
     data = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    page.with_suffix(".json").write_text(data.replace('],"', '],\n"') + "\n", encoding="utf-8")
+    page.with_suffix(".json").write_text(data.replace('},"', '},\n"') + "\n", encoding="utf-8")
     plot(found, options.out / "images" / "samplers.png")
 
 

@@ -15,7 +15,7 @@ from undiffuse.likelihood import analytic_variance
 from undiffuse.networks import MLP, UNet
 from undiffuse.predictions import Noise, V
 from undiffuse.samplers import DDPM
-from undiffuse.samplers.loop import Watched
+from undiffuse.samplers.watched import Watched
 from undiffuse.schedules import EDM, VP, Cosine, Discrete, Flow
 from undiffuse.schedules.base import Schedule
 

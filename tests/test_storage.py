@@ -135,7 +135,12 @@ def without(name: str) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     "edit",
     [
-        edited(format=2),
+        edited(format=1),
+        edited(format=3),
+        edited(format=True),
+        edited(sha256=None),
+        edited(sha256="0" * 64),
+        edited(more=1),
         edited(format=None),
         edited(files={}),
         edited(files=[]),
@@ -158,10 +163,69 @@ def test_manifest_edits(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> 
     assert storage.problem(folder) is not None
 
 
+def sealed(manifest: dict[str, Any]) -> str:
+    """A manifest as a later version might write it."""
+    text = json.dumps(manifest, sort_keys=True)
+    return json.dumps({**manifest, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
 def test_a_format_of_the_future_is_told(folder: Path) -> None:
-    file = folder / "manifest.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    assert storage.problem(folder) == "format 2 (this version reads format 1)"
+    (folder / "manifest.json").write_text(sealed({"format": 3, "blocks": [[0, 1]]}))
+    for read in (storage.problem, storage.verify):
+        with pytest.raises(UndiffuseError) as caught:
+            read(folder)
+        assert str(caught.value) == (
+            f"{folder} is of format 3, and this version of undiffuse reads formats 1 to 2; install"
+            " a newer one"
+        )
+
+
+def test_format_1_has_no_seal_and_is_read(folder: Path) -> None:
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    assert storage.problem(folder) is None
+    files["state.json"]["sha256"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    assert storage.problem(folder) == "state.json is damaged"
+
+
+@pytest.mark.parametrize("name", ["../model.json", "/etc/hostname", "a\\b", "..", ".", "", "a\n"])
+def test_only_files_of_the_folder_are_vouched_for(folder: Path, name: str) -> None:
+    (folder.parent / "model.json").write_bytes((folder / "model.json").read_bytes())
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files[name] = files["model.json"]
+    (folder / "manifest.json").write_text(sealed({"format": 2, "files": files}))
+    assert storage.problem(folder) == "manifest.json is damaged"
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 3, [], {}, {"size": 14}, {"size": 1, "sha256": "", "x": 1}]
+)
+def test_an_entry_is_a_size_and_a_digest(folder: Path, entry: Any) -> None:
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files["state.json"] = entry
+    (folder / "manifest.json").write_text(sealed({"format": 2, "files": files}))
+    assert storage.problem(folder) == "manifest.json is damaged"
+
+
+def test_a_file_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(file: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(storage, "digest", refused)
+    assert storage.problem(folder) == "ema.safetensors cannot be read: permission denied"
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    for name in ("weights.safetensors", "manifest.json"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        wrong = storage.problem(folder)
+        assert wrong is not None
+        assert name in wrong
+    for read in (lambda: storage.tensors(folder, "weights"), lambda: storage.verify(folder)):
+        with pytest.raises(UndiffuseError, match="not a regular file"):
+            read()
 
 
 def test_a_file_that_nobody_vouches_for(folder: Path) -> None:
@@ -169,6 +233,19 @@ def test_a_file_that_nobody_vouches_for(folder: Path) -> None:
     assert storage.problem(folder) is None
     (folder / "raw.safetensors").write_bytes((folder / "ema.safetensors").read_bytes())
     assert storage.problem(folder) == "raw.safetensors is not in manifest.json"
+    (folder / "optimizer.PT").write_bytes(b"")
+    wrong = storage.problem(folder)
+    assert wrong is not None
+    assert re.match("optimizer.PT does not belong there: pickles .* are refused", wrong)
+
+
+def test_only_temporaries_of_crashes_are_swept(tmp_path: Path) -> None:
+    storage.sweep(tmp_path / "nothing")
+    mine = [".tmp-1-notes", ".tmp-notes", "tmp-1-abcd", ".tmp-1-abcd.json", ".old-x-abcd"]
+    for name in [*mine, ".tmp-1-abcd", ".old-27-0123cdef"]:
+        (tmp_path / name).mkdir()
+    storage.sweep(tmp_path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted(mine)
 
 
 # ------------------------------------------------------------------ strict JSON
@@ -184,6 +261,7 @@ def test_a_file_that_nobody_vouches_for(folder: Path) -> None:
             '{"a": 1, "a": 1}',
             '{"b": {"a": 1, "a": 2}}',
         ),
+        *('{"a": [' + "[]," * 50_000 + "1]}", '{"a": 1e999}', '[-1e999, "x"]', '{"": 0, "": 1}'),
         *("", "{", '{"a": 1}}', "'a'", "[" * 100_000, '{"a": ' + "1" * 5000 + "}", "\xff"),
     ],
 )
@@ -194,10 +272,28 @@ def test_what_is_not_strict_json_is_refused(text: str, tmp_path: Path) -> None:
         storage.read_json(file)
 
 
+def test_facts_too_long_to_be_facts_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(" " * storage.LARGEST_JSON + "1")
+    with pytest.raises(UndiffuseError, match=r"x\.json is larger than 4194304 bytes"):
+        storage.read_json(file)
+    file.write_text(" " * (storage.LARGEST_JSON - 1) + "1")
+    assert storage.read_json(file) == 1
+
+
 def test_nan_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         storage.write(tmp_path / "x", {}, {"a": {"b": float("nan")}})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    named = {"../a": torch.zeros(1)}
+    facts = {"names": ["x" * 100] * 50_000}
+    for tensors, values in (({"w": named}, {}), ({}, {"model": facts}), ({}, {"a": [[]] * 50_001})):
+        with pytest.raises(UndiffuseError, match=r"no name of a tensor|larger than|too many"):
+            storage.write(tmp_path / "x", tensors, values)
+        assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------ whole or not there
@@ -309,6 +405,9 @@ def test_tensors_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(
         b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94."
     )
-    for stem in ("x", "y"):
-        with pytest.raises(UndiffuseError, match=rf"{stem}\.safetensors holds no tensors"):
-            storage.tensors(tmp_path, stem)
+    with pytest.raises(
+        UndiffuseError, match=r"x\.safetensors holds no tensors: pickles .* refused"
+    ):
+        storage.tensors(tmp_path, "x")
+    with pytest.raises(UndiffuseError, match=r"cannot read .*y\.safetensors: no such file"):
+        storage.tensors(tmp_path, "y")

@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 _ROOMS = (
     *("catalogue", "cli", "covariance", "data", "denoiser", "derivatives", "errors"),
     *("evaluation", "exact", "grids"),
-    *("guidance", "likelihood", "model", "networks", "noise", "objectives"),
+    *("guidance", "likelihood", "metrics", "model", "networks", "noise", "objectives"),
     *("predictions", "process"),
     *("reports", "samplers", "schedules", "sde", "training"),
 )
@@ -33,6 +33,7 @@ _NAMES = {
     "sample": "samplers.loop",
     "train": "training.train",
     "load": "model",
+    "load_classifier": "classifier",
     "Model": "model",
 }
 __all__ = ["__version__", *_NAMES, *_ROOMS]

@@ -15,16 +15,21 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import functools
 import importlib
+import inspect
 import json
+import math
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from undiffuse.errors import UndiffuseError, unknown
+from undiffuse.errors import UndiffuseError, one_line, shown, unknown
+from undiffuse.kinds import fits, spoken
 
 ROOT = Path(__file__).parent
 
@@ -88,9 +93,12 @@ def load(family: str, name: str) -> type[Any]:
 
 def singular(family: str) -> str:
     """The word for one member of a family, as it stands in messages."""
-    return {"data": "data set", "objectives.times": "distribution of times"}.get(
-        family, family.rpartition(".")[2].removesuffix("s")
-    )
+    words = {
+        "data": "data set",
+        "guidance": "guide",
+        "objectives.times": "distribution of times",
+    }
+    return words.get(family, family.rpartition(".")[2].removesuffix("s"))
 
 
 # ------------------------------------------------------------------ objects as JSON, and back
@@ -119,7 +127,7 @@ def build(config: Any, family: str | None = None) -> Any:
 
     `config` is what `describe` gives. Where the family is known, a bare name ("ddim"), a call
     ("ddim(eta=1)") or a table with `name` instead of `kind` will do; a name may end in a class
-    method that makes the object ("discrete.linear").
+    method that makes the object ("discrete.linear"), or in one of its `sizes` ("unet.small").
 
     Raises:
         UndiffuseError: unknown kind, unknown or missing option, option out of range.
@@ -136,31 +144,65 @@ def build(config: Any, family: str | None = None) -> Any:
         wanted, family = family, kind.rpartition(".")[0]
         name = kind.rpartition(".")[2]
         if wanted is not None and family != wanted:
-            raise UndiffuseError(f"'{kind}' is not one of the {wanted}; use one of {names(wanted)}")
+            raise UndiffuseError(
+                f"'{one_line(kind)}' is not one of the {wanted}; use one of {names(wanted)}"
+            )
     elif "name" in options and family is not None:
         name = str(options.pop("name"))
     else:
-        raise UndiffuseError(f"this object has no 'kind' and cannot be read: {config}")
+        raise UndiffuseError(f"this object has no 'kind' and cannot be read: {shown(config)}")
     name, _, maker = name.partition(".")
-    if not ROOT.joinpath(*family.split(".")).is_dir() or not family.replace(".", "").isidentifier():
-        raise UndiffuseError(f"there is no family of objects '{family}' in this version")
+    folder = ROOT.joinpath(*family.split("."))
+    if not family.replace(".", "").isidentifier() or not os.path.isdir(folder):
+        raise UndiffuseError(f"there is no family of objects '{one_line(family)}' in this version")
     cls = load(family, name)
     make: Callable[..., Any] = _maker(cls, maker, f"{singular(family)} '{name}'") if maker else cls
+    return made(cls, make, options, f"{singular(family)} '{name}'")
+
+
+def made(cls: type[Any], make: Callable[..., Any], options: dict[str, Any], what: str) -> Any:
+    """An object of `cls` by its options, out of `make`: the class, or something that makes it.
+
+    Raises:
+        UndiffuseError: an unknown or missing option of `what`, or one of another kind.
+    """
+    for key, value in options.items():
+        if isinstance(value, dict) and "kind" not in value:
+            raise UndiffuseError(f"{cls.__name__}: {key} is no object, as it lacks a 'kind'")
     options = {key: build(value) for key, value in options.items()}
+    known = inspect.signature(make).parameters
+    for key, value in options.items():
+        if key not in known:
+            near = difflib.get_close_matches(key[:80], known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise UndiffuseError(
+                f"{what} has no option '{one_line(key)}'{hint} (its options:"
+                f" {', '.join(known) or 'none'})"
+            )
+        kind = str(known[key].annotation)
+        if not fits(value, kind):
+            raise UndiffuseError(
+                f"{cls.__name__}: {key} must be {spoken(kind)}, not {shown(value)}"
+            )
+        if "float" in kind and isinstance(value, int) and abs(value) > 2**53:
+            options[key] = real(value)
     try:
         return make(**options)
     except TypeError as error:
-        known = [f.name for f in dataclasses.fields(cls) if f.init]
         reason = re.sub(r"^.*?\(\) ", "", str(error))
         raise UndiffuseError(
-            f"{singular(family)} '{name}': {reason} (its options: {', '.join(known) or 'none'})"
+            f"{what}: {reason} (its options: {', '.join(known) or 'none'})"
         ) from error
 
 
 def _maker(cls: type[Any], maker: str, what: str) -> Callable[..., Any]:
+    sizes: dict[str, dict[str, Any]] = getattr(cls, "sizes", {})
+    whole: Callable[..., Any] = cls
+    if maker in sizes:
+        return functools.partial(whole, **sizes[maker])
     makers = [k for k, v in vars(cls).items() if isinstance(v, classmethod) and k[0] != "_"]
     if maker not in makers:
-        raise unknown(f"form of {what}", maker, makers)
+        raise unknown(f"form of {what}", maker, [*sizes, *makers])
     made: Callable[..., Any] = getattr(cls, maker)
     return made
 
@@ -174,19 +216,36 @@ def parse(family: str, text: str) -> Any:
     Raises:
         UndiffuseError: the text has another form, or the name or an option is unknown.
     """
+    name, options = read(text)
+    return build({"name": name, **options}, family)
+
+
+def read(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the options of a text such as `parse` takes; nothing is looked up.
+
+    >>> read("ddim(eta=0.5)")
+    ('ddim', {'eta': 0.5})
+
+    Raises:
+        UndiffuseError: the text has another form.
+    """
     match = re.fullmatch(r"\s*([\w.+-]+)\s*(?:\((.*)\))?\s*", text)
     if match is None:
-        raise UndiffuseError(f"cannot read '{text}'; write name or name(option=value, ...)")
+        raise UndiffuseError(
+            f"cannot read '{one_line(text)}'; write name or name(option=value, ...)"
+        )
     options: dict[str, Any] = {}
     for item in _arguments(match[2] or ""):
         key, equals, value = item.partition("=")
         if not equals:
-            raise UndiffuseError(f"cannot read '{item}' in '{text}'; write option=value")
+            raise UndiffuseError(
+                f"cannot read '{one_line(item)}' in '{one_line(text)}'; write option=value"
+            )
         try:
             options[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             options[key.strip()] = value.strip()
-    return build({"name": match[1], **options}, family)
+    return match[1], options
 
 
 def _arguments(text: str) -> list[str]:
@@ -208,7 +267,7 @@ def check(holds: bool, owner: object, field: str, rule: str) -> None:
     """Refuse a field of a dataclass that breaks its rule, naming class, field, rule and value."""
     if not holds:
         value = getattr(owner, field)
-        raise UndiffuseError(f"{type(owner).__name__}: {field} must be {rule}, not {value!r}")
+        raise UndiffuseError(f"{type(owner).__name__}: {field} must be {rule}, not {shown(value)}")
 
 
 def check_span(owner: object, low: str, high: str) -> None:
@@ -224,6 +283,14 @@ def finite(*values: object) -> bool:
         isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
         for v in values
     )
+
+
+def real(value: float) -> float:
+    """The value as a float; a whole number beyond their range becomes infinity, to be refused."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value > 0 or -1)
 
 
 def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:

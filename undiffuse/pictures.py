@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -40,17 +41,23 @@ def grid(
 
     `columns` defaults to a square; `zoom` enlarges each pixel (default: small images to about 64).
     """
-    pixels = to_bytes(x).numpy()  # [B, H, W, C]
+    return tiled(to_bytes(x).numpy(), columns, zoom, gap)
+
+
+def tiled(
+    pixels: NDArray[np.uint8], columns: int | None = None, zoom: int | None = None, gap: int = 2
+) -> Image.Image:
+    """As `grid`, of images that are pixels already, [B, H, W, C]."""
     count, height, width, channels = pixels.shape
     if channels not in {1, 3, 4}:
         pixels, channels = pixels[..., :1], 1
     columns = columns or math.ceil(math.sqrt(count))
     zoom = zoom or max(1, round(64 / max(height, width)))
-    pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     rows = math.ceil(count / columns)
     cell_h, cell_w = height * zoom + gap, width * zoom + gap
     sheet = np.full((rows * cell_h + gap, columns * cell_w + gap, channels), 255, dtype=np.uint8)
-    for i, image in enumerate(pixels):
+    for i, small in enumerate(pixels):
+        image = small.repeat(zoom, axis=0).repeat(zoom, axis=1)
         top, left = i // columns * cell_h + gap, i % columns * cell_w + gap
         sheet[top : top + cell_h - gap, left : left + cell_w - gap] = image
     return Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from undiffuse.cli import main
 from undiffuse.cli.progress import Lines
-from undiffuse.cli.train import Smoothed
+from undiffuse.cli.watch import Smoothed
 from undiffuse.training.run import Run
 
 SMALL = ["--steps", "3", "--batch-size", "16", "--set"]  # as the shared run was made
@@ -84,7 +86,9 @@ def test_a_loss_that_is_no_number_exits_with_1(
     np.savez(wild, images=np.tile(np.float32([[3e38], [-3e38]]), (4, 2)))
     out = ["--out", str(tmp_path / "x"), "--steps", "3", *TINY, "prediction.sigma_data=1"]
     assert main(["train", str(wild), *out, "weight.sigma_data=1"]) == 1
-    assert "error: the loss is" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "warning: step 1 was skipped, the loss is " in err
+    assert "error: 3 steps in a row were skipped" in err
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_a_loss_that_is_no_number_exits_with_1(
         (["train", "nowhere"], "there is no file, folder or built-in data set"),
         (["train", "{empty}"], "holds no images"),
         (["train", "{text}"], "can be used"),
-        (["train", "digits", "--steps", "0"], "--steps must be at least 1, not 0"),
+        (["train", "digits", "--steps", "0"], "--steps must be from 1 to 1000000000, not 0"),
         (["train", "digits", "--minutes", "0"], "--minutes must be"),
         (["train", "digits", "--minutes", "1", "--steps", "3"], "not both"),
         (["train", "digits", "--recipe", "digit"], "did you mean 'digits'?"),
@@ -152,3 +156,69 @@ def test_the_smoothed_loss_is_unbiased() -> None:
     for _ in range(1000):
         mean = smoothed.update(1.0)
     assert mean == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_dry_run_tells_everything_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "digits", "--out", str(tmp_path / "x" / "y"), "--steps", "40"]
+    assert main([*words, "--batch-size", "16", "--set", "network.width=16", "--dry-run"]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert told["data"] == "digits: 1621 samples of 1x8x8 in 10 classes"
+    assert told["network"].startswith("unet, 0.12 M weights, ")
+    assert told["training"].startswith("40 steps of 16, 0.395 times through the data, float32")
+    assert {"time", "memory", "checkpoints", "disk", "run"} <= set(told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "moons", "--batch-size", "8", "--dry-run", "--out"]
+    assert main([*words, str(run)]) == 2
+    assert "add --resume" in capsys.readouterr().err
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert main([*words, str(tmp_path / "x")]) == 1
+    assert "has 1 kB free, and the run needs" in capsys.readouterr().err
+
+
+def test_curves_for_tensorboard(tmp_path: Path) -> None:
+    words = ["train", "moons", "--out", str(tmp_path / "x"), "--steps", "3", *TINY]
+    assert main([*words, "--log", "tensorboard"]) == 0
+    assert list((tmp_path / "x" / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--log", "tensorbord"], "there is no logger 'tensorbord'; did you mean 'tensorboard'?"),
+        (["--log", "wandb"], "wandb is not installed"),
+        (["--steps", "3", "--set", "training.steps=4"], "--steps or --set training.steps"),
+        (["--out", ""], "--out must name"),
+        (["--set", "training.stps=4"], "did you mean 'training.steps'?"),
+        (["--set", "network.widht=4"], "did you mean 'width'?"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_made(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(["train", "moons", "--out", str(tmp_path / "x"), *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_that_nobody_reads_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(text: str) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stderr, "write", closed)
+    assert main(["train", "moons", "--out", str(tmp_path / "x"), "--steps", "3", *TINY]) == 0
+    assert (tmp_path / "x" / "checkpoints" / "step-00000003").is_dir()

@@ -13,9 +13,10 @@ from torch import Tensor
 from undiffuse.denoiser import Denoiser, Learned
 from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.exact import Gaussian, GaussianMixture
-from undiffuse.likelihood import decode, encode, flow, log_likelihood
+from undiffuse.likelihood import decode, encode, log_likelihood
 from undiffuse.networks import MLP
 from undiffuse.predictions import EDMNetwork
+from undiffuse.samplers import adaptive
 from undiffuse.samplers.loop import sample
 from undiffuse.schedules import EDM, VP, Cosine, Flow
 from undiffuse.schedules.base import Schedule
@@ -230,7 +231,7 @@ class Rough(Denoiser):
 def test_a_failing_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunFailed, match="gave NaN or infinity at sigma/alpha"):
         log_likelihood(Broken(), normal(2, 2))
-    monkeypatch.setattr(flow, "MAX_STEPS", 30)
+    monkeypatch.setattr(adaptive, "MAX_STEPS", 30)
     with pytest.raises(RunFailed, match="cannot keep rtol = 1e-06, atol = 1e-06 within 30 steps"):
         encode(Rough(), normal(2, 2))
 

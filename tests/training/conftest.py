@@ -102,7 +102,7 @@ def remains() -> Callable[[Path], dict[str, Any]]:
         assert folder is not None
         files = [*folder.glob("*.safetensors"), folder / "state.json", *run.glob("model/*.safe*")]
         metrics = [
-            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            {k: v for k, v in json.loads(line).items() if not k.endswith("seconds")}
             for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         ]
         digests = {

@@ -9,9 +9,10 @@ import torch
 
 from undiffuse import storage
 from undiffuse.data.dataset import InMemory
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.training import checkpoint
 from undiffuse.training.assemble import make_denoiser, make_objective, measured
+from undiffuse.training.course import Course
 from undiffuse.training.loop import State, train_steps
 from undiffuse.training.recipe import Recipe
 
@@ -93,8 +94,7 @@ def test_the_newest_whole_one(tmp_path: Path, state: State) -> None:
     assert folder is not None
     assert folder.name == "step-00000009"
     assert [(d.folder.name, d.reason) for d in damaged] == [
-        ("step-00000100", f"cannot read {damaged[0].folder}/manifest.json: no such file or"
-         " directory"),
+        ("step-00000100", "cannot read manifest.json: no such file or directory"),
         ("step-00000010", "ema.safetensors is missing"),
     ]  # fmt: skip
 
@@ -108,3 +108,53 @@ def test_prune_keeps_the_newest_whole_ones(tmp_path: Path, state: State) -> None
         (folder / "manifest.json").unlink()
     checkpoint.prune(tmp_path, 1)  # none is whole: nothing to keep, nothing to delete
     assert len(checkpoint.listed(tmp_path)) == 2
+
+
+def rated(run: Path, state: State, losses: list[float]) -> None:
+    """Checkpoints of the steps 1, 2, ... with these smoothed losses."""
+    for step, loss in enumerate(losses, 1):
+        state.step, state.course = step, Course(total=loss, weight=1.0)
+        checkpoint.save(run, state, {}, {})
+
+
+def kept(run: Path) -> list[int]:
+    return [int(folder.name[5:]) for folder in checkpoint.listed(run)]
+
+
+def test_the_best_and_every_nth_stay(tmp_path: Path, state: State) -> None:
+    rated(tmp_path, state, [3.0, 1.0, 5.0, 2.0, 6.0, 7.0, 8.0, 9.0])
+    checkpoint.prune(tmp_path, 2, keep_best=2, keep_every=3)
+    assert kept(tmp_path) == [2, 3, 4, 6, 7, 8]
+    (tmp_path / "checkpoints/step-00000002/ema.safetensors").write_bytes(b"")
+    checkpoint.prune(tmp_path, 1, keep_best=1)  # the damaged one is not the best
+    assert kept(tmp_path) == [4, 8]
+
+
+def test_a_loss_of_few_steps_is_not_the_best(tmp_path: Path, state: State) -> None:
+    rated(tmp_path, state, [3.0, 2.0, 4.0])
+    state.step, state.course = 4, Course().taken(0.1, 1.0)
+    checkpoint.save(tmp_path, state, {}, {})
+    state.step, state.course = 5, Course(total=9.0, weight=1.0)
+    checkpoint.save(tmp_path, state, {}, {})
+    checkpoint.prune(tmp_path, 1, keep_best=1)
+    assert kept(tmp_path) == [2, 5]
+
+
+def test_what_is_written_is_read_back(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not keep what it gets is told before an old checkpoint is deleted."""
+    monkeypatch.setattr(storage, "problem", lambda _: "ema.safetensors is damaged")
+    with pytest.raises(RunFailed, match=r"was written, but ema.safetensors is damaged"):
+        checkpoint.save(tmp_path, state, {}, {})
+
+
+def test_a_state_that_is_not_finite_is_named(state: State) -> None:
+    checkpoint.check_finite(state)
+    parameter = state.denoiser.network.head.weight
+    state.optimizer.state[parameter]["exp_avg_sq"].view(-1)[0] = torch.inf
+    with pytest.raises(RunFailed, match=r"the optimiser's 'exp_avg_sq/head\.weight' is not finite"):
+        checkpoint.check_finite(state)
+    state.ema.weights["head.weight"].view(-1)[0] = torch.nan
+    with pytest.raises(RunFailed, match=r"the averaged weight 'head\.weight' is not finite"):
+        checkpoint.check_finite(state)

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from undiffuse import noise
 from undiffuse.data.dataset import Batch, InMemory
 from undiffuse.training.assemble import make_denoiser, make_objective, measured
-from undiffuse.training.loop import (
-    Order,
-    Record,
-    State,
-    learning_rate,
-    prepare,
-    steps_for,
-    train_steps,
-)
+from undiffuse.training.batches import Order, prepare
+from undiffuse.training.loop import Record, State, learning_rate, steps_for, train_steps
 from undiffuse.training.recipe import DataOptions, Recipe, TrainingOptions
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from undiffuse.data.dataset import InMemory
 from undiffuse.errors import UndiffuseError
-from undiffuse.training.assemble import make_denoiser, make_objective, measured
+from undiffuse.training.assemble import make_learner, make_objective, measured
 from undiffuse.training.loop import State
 from undiffuse.training.recipe import (
     DataOptions,
@@ -52,7 +52,7 @@ recipes = st.builds(
     data=st.builds(DataOptions, st.none() | st.integers(1, 4096), st.booleans()),
     training=st.builds(
         TrainingOptions,
-        steps=st.integers(1, 2**40),
+        steps=st.integers(1, 10**9),
         batch_size=st.integers(1, 65536),
         warmup=st.integers(0, 10**6),
         lr=st.floats(1e-4, 0.9),
@@ -106,7 +106,7 @@ def test_a_shipped_recipe_builds_its_objects_and_runs(name: str) -> None:
         labels=torch.tensor([0, 1]),
     )
     recipe = measured(recipe, data)
-    denoiser, objective = make_denoiser(recipe, data, 0), make_objective(recipe)
+    denoiser, objective = make_learner(recipe, data, 0), make_objective(recipe)
     State.new(denoiser, recipe.training)
     x, label = data.batch([0, 1])
     u = torch.tensor([0.3, 0.6], dtype=torch.float64)
@@ -235,7 +235,7 @@ def test_every_number_has_a_range() -> None:
     ],
 )
 def test_wrong_types_name_the_key(key: str, value: object) -> None:
-    with pytest.raises(UndiffuseError, match=rf"{key.replace('.', '[.]')} must be of type"):
+    with pytest.raises(UndiffuseError, match=rf"{key.replace('.', '[.]')} must be (a|true)"):
         Recipe().changed({key: value})
 
 

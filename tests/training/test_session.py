@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 import undiffuse as ud
 from undiffuse import noise, storage
-from undiffuse.data.dataset import Batch, InMemory
+from undiffuse.data.dataset import InMemory
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.model import load
@@ -42,7 +41,7 @@ def test_a_run_leaves_what_it_says(
     text: dict[Any, Any] = Image.open(out / "samples" / pictures[0]).info
     assert (text["step"], text["weights"], text["seed"]) == ("5", "ema", "0")
     last: dict[Any, Any] = Image.open(out / "samples" / pictures[-2]).info  # the ema of the end
-    assert (last["sampler"], last["model"]) == ("exponential-adams", load(out).digest)
+    assert (last["sampler"], last["model"]) == ("universal", load(out).digest)
     assert Run(out).read_config()[0].network["width"] == 8
     assert storage.problem(out / "model") is None
     for folder in checkpoint.listed(out):
@@ -70,6 +69,19 @@ def test_the_seed_decides(
     a, b, c = (remains(tmp_path / name) for name in "abc")
     assert a == b
     assert a["metrics"] != c["metrics"]
+
+
+def test_pictures_change_nothing(
+    tmp_path: Path,
+    points: InMemory,
+    short: Recipe,
+    run_until: Until,
+    remains: Callable[[Path], dict[str, Any]],
+) -> None:
+    for name, every in (("a", 1), ("b", 4)):
+        settings = {"training.sample_every": every}
+        run_until(Session(points, tmp_path / name, short, settings=settings))
+    assert remains(tmp_path / "a") == remains(tmp_path / "b")
 
 
 # ------------------------------------------------------------------ refusals
@@ -129,7 +141,7 @@ def test_a_run_has_one_writer(tmp_path: Path, points: InMemory, short: Recipe) -
         ({"network.widht": 3}, "network 'mlp'.*'widht'"),
         ({"sampling.sampler": "dimm"}, "no sampler 'dimm'; did you mean 'ddim'"),
         ({"schedule.rho": -1}, "rho must be positive"),
-        ({"weight.sigma_data": "dat"}, "sigma_data must be positive, not 'dat'"),
+        ({"weight.sigma_data": "dat"}, "sigma_data must be"),
     ],
 )
 def test_wrong_settings_are_told_before_anything_is_written(
@@ -141,37 +153,6 @@ def test_wrong_settings_are_told_before_anything_is_written(
 
 
 # ------------------------------------------------------------------ what goes wrong while training
-
-
-class Spoiled(InMemory):
-    """Number 9 is not a number, which nobody notices before it is learned from."""
-
-    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        x, label = super().batch(indices)
-        at = torch.as_tensor(indices)
-        return Batch(torch.where(at[:, None] == 9, math.nan, x), label)
-
-
-def test_nan_stops_the_run_and_is_never_stored(
-    tmp_path: Path, points: InMemory, short: Recipe
-) -> None:
-    out, steps = tmp_path / "run", list[int]()
-    session = Session(
-        Spoiled(points.values),
-        out,
-        short,
-        settings={"training.checkpoint_every": 1, "training.keep": 9, "training.batch_size": 2},
-        seed=1,
-    )
-    with pytest.raises(RunFailed, match=r"the loss is nan at step \d"):
-        steps.extend(record.step for record in session.records())
-    assert steps  # so there is something to keep
-    assert [line["step"] for line in Run(out).metrics()] == steps
-    assert [int(f.name[5:]) for f in checkpoint.listed(out)] == steps
-    for stem in ("weights", "ema", "optimizer"):
-        for value in storage.tensors(checkpoint.listed(out)[-1], stem).values():
-            assert bool(value.isfinite().all())
-    assert session.state.step == steps[-1]
 
 
 @dataclass(eq=False)
@@ -193,40 +174,24 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
 ) -> None:
     own = Learned(Cusp(), EDMNetwork(), EDM())
     session = Session(points, tmp_path / "run", short, denoiser=own)
-    with pytest.raises(RunFailed, match="the gradient of step 1 is not finite"):
-        next(session.records())
+    with pytest.raises(RunFailed, match=r"6 steps in a row were skipped, .* the gradient is"):
+        list(session.records())
     assert own.network.p.item() == 0
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not session.state.optimizer.state[own.network.p]
 
 
+@dataclass(eq=False)
+class Nameless(nn.Module):
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.zeros(1))
+
+
+@pytest.mark.parametrize("network", [nn.Linear(2, 2), Nameless()])
 def test_a_network_that_cannot_be_written_down_is_told_at_once(
-    tmp_path: Path, points: InMemory, short: Recipe
+    network: nn.Module, tmp_path: Path, points: InMemory, short: Recipe
 ) -> None:
-    own = Learned(nn.Linear(2, 2), EDMNetwork(), EDM())
-    with pytest.raises(UndiffuseError, match="Linear cannot be written down"):
+    own = Learned(network, EDMNetwork(), EDM())
+    with pytest.raises(UndiffuseError, match=r"cannot be written down: .* name: ClassVar\[str\] ="):
         Session(points, tmp_path / "run", short, denoiser=own)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_full_disk_leaves_the_last_checkpoint(
-    tmp_path: Path, points: InMemory, short: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    records = Session(points, out, short).records()
-    for _ in range(3):
-        next(records)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("undiffuse.storage.save_file", full)
-    with pytest.raises(
-        RunFailed, match=r"cannot store .*step-00000004: no space left .*MB are free"
-    ):
-        next(records)
-    monkeypatch.undo()
-    folder, damaged = checkpoint.newest(out)
-    assert folder is not None
-    assert (folder.name, damaged) == ("step-00000002", [])
-    session = Session(points, out, short, resume=True)
-    assert [record.step for record in session.records()] == [3, 4, 5, 6]

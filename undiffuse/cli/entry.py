@@ -3,6 +3,7 @@ r"""From the words of a command line to an exit code.
     0     done
     1     the run or the machine failed
     2     the user's mistake: an option, a path, a name
+    129   stopped, its terminal is gone (SIGHUP)
     130   stopped by Ctrl-C          141   nobody reads the output any more
     143   stopped by SIGTERM
 
@@ -12,17 +13,20 @@ fields. Help, and every mistake that can be seen in the words alone, come withou
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import undiffuse
 from undiffuse import catalogue
-from undiffuse.cli import signals
-from undiffuse.errors import RunFailed, UndiffuseError, unknown
+from undiffuse.cli import signals, streams
+from undiffuse.cli.numbers import check_numbers
+from undiffuse.errors import RunFailed, UndiffuseError, escaped, one_line, unknown
 
 FAMILY = "cli"
 EXAMPLES = (
@@ -36,19 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     # Threads that wait spinning take the cores from other processes; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    streams.prepare()
     try:
-        with signals.handling(signals.interrupt, signals.TERM):
+        return _guarded(words)
+    finally:
+        streams.settle()
+
+
+def _guarded(words: list[str]) -> int:
+    try:
+        with signals.handling(signals.interrupt, signals.TERM, signals.HUP):
             code = _run(words)
             sys.stdout.flush()
             return code
     except UndiffuseError as error:
         return _failed(error, str(error), 1 if isinstance(error, RunFailed) else 2, words)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 141
     except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return _failed(error, f"{where}{error.strerror or error}", 1, words)
+        where = f"{one_line(os.fsdecode(error.filename))}: " if error.filename else ""
+        code = 2 if error.errno == errno.ENAMETOOLONG else 1
+        return _failed(error, f"{where}{error.strerror or error}", code, words)
     except KeyboardInterrupt:
         return signals.Interrupted(signals.INT).code
     except signals.Interrupted as stopped:
@@ -74,6 +86,7 @@ def _run(words: list[str]) -> int:
 
     verb = catalogue.load(FAMILY, name)
     summary, _, details = (inspect.getdoc(verb) or "").partition("\n\n")
+    check_numbers(verb, rest)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     try:
         asked = tyro.cli(
@@ -144,7 +157,8 @@ def _completion(words: list[str]) -> int:
 
 
 def _failed(error: Exception, text: str, code: int, words: Sequence[str]) -> int:
-    if "--debug" in words or os.environ.get("UNDIFFUSE_DEBUG", "0") not in {"", "0"}:
-        traceback.print_exception(error)
-    print(f"error: {text}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads it
+        if "--debug" in words or os.environ.get("UNDIFFUSE_DEBUG", "0") not in {"", "0"}:
+            traceback.print_exception(error)
+        print(f"error: {escaped(text)}", file=sys.stderr)
     return code

@@ -1,22 +1,27 @@
 r"""Where samples go: one picture, one array, or a directory with a picture of each.
 
 What cannot be written is refused before anything is drawn, and a file appears under its name only
-when it is whole, so nothing is lost to a mistake.
+when it is whole, so nothing is lost to a mistake. Batches are written as they come: memory does not
+grow with their number, but for the pixels of the one picture.
 """
 
 from __future__ import annotations
 
 import re
+import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from undiffuse.cli.place import check_file, check_place
 from undiffuse.errors import RunFailed, UndiffuseError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 TURNS = "each in turn"
@@ -32,23 +37,28 @@ class Plan:
     num: int
     settings: Mapping[str, Any]
     classes: int = 0
-    label: int | None = None
+    label: int | tuple[int, ...] | None = None
 
-    def label_of(self, number: int) -> int | None:
-        """The label of one sample; None for a model without labels."""
+    def label_of(self, number: int) -> Any:
+        """The label of one sample, or its labels; None for a model without labels."""
         if not self.classes:
             return None
         return number % self.classes if self.label is None else self.label
 
     def facts(self) -> dict[str, Any]:
         """What a picture of all samples tells."""
-        label = TURNS if self.label is None else self.label
+        label = TURNS if self.label is None else _words(self.label)
         return {**self.settings, "num": self.num} | ({"label": label} if self.classes else {})
 
     def facts_of(self, number: int) -> dict[str, Any]:
         """What the picture of one sample tells."""
-        label = {"label": self.label_of(number)} if self.classes else {}
+        label = {"label": _words(self.label_of(number))} if self.classes else {}
         return {**self.settings, "index": number} | label
+
+
+def _words(label: Any) -> Any:
+    """A label as it is asked for: 7, or "3+7"."""
+    return "+".join(map(str, label)) if isinstance(label, tuple) else label
 
 
 class Drawn(NamedTuple):
@@ -60,8 +70,13 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Output(ABC):
-    """A place for samples."""
+    """A place for samples.
 
+    Attributes:
+        parts: whether several processes can write there, each some of the samples.
+    """
+
+    parts: ClassVar[bool] = False
     path: Path
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -72,9 +87,9 @@ class Output(ABC):
         """
         return None
 
-    def wanted(self, plan: Plan) -> list[int]:
+    def wanted(self, plan: Plan) -> Sequence[int]:
         """The numbers of the samples, out of 0 ... num - 1, that are still to be drawn."""
-        return list(range(plan.num))
+        return range(plan.num)
 
     @abstractmethod
     def write(self, batches: Iterable[Drawn], plan: Plan) -> None:
@@ -94,8 +109,10 @@ class Sheet(Output):
 
         from undiffuse import pictures
 
-        x = torch.cat([batch.x for batch in batches])
-        pictures.save(pictures.draw(x), self.path, plan.facts())
+        parts = [pictures.to_bytes(b.x) if b.x.ndim == 4 else b.x for b in batches]
+        x = torch.cat(parts)
+        image = pictures.tiled(x.numpy()) if x.ndim == 4 else pictures.draw(x)
+        pictures.save(image, self.path, plan.facts())
 
 
 @dataclass(frozen=True)
@@ -103,25 +120,50 @@ class Archive(Output):
     """One .npz: `images` uint8 [N, H, W, C] (floats [N, D] for vectors) and `labels` int64 [N]."""
 
     def write(self, batches: Iterable[Drawn], plan: Plan) -> None:
-        import numpy as np
-        import torch
-
         from undiffuse import pictures
 
-        x = torch.cat([batch.x for batch in batches])
-        arrays = {"images": (pictures.to_bytes(x) if x.ndim == 4 else x).numpy()}
-        if plan.classes:
-            arrays["labels"] = np.array([plan.label_of(i) for i in range(plan.num)], np.int64)
+        values = (
+            (pictures.to_bytes(batch.x) if batch.x.ndim == 4 else batch.x).numpy()
+            for batch in batches
+        )
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
-                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                stream(archive, "images", plan.num, values)
+                if plan.classes:
+                    stream(archive, "labels", plan.num, _labels(plan))
             temporary.replace(self.path)
         except OSError as error:
             raise RunFailed(f"cannot write {self.path}: {error.strerror or error}") from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def stream(archive: zipfile.ZipFile, name: str, count: int, parts: Iterable[NDArray[Any]]) -> None:
+    """Write an array [count, ...] of an .npz, of which one part [B, ...] at a time is there."""
+    from numpy.lib import format as npy
+
+    rest = iter(parts)
+    first = next(rest)
+    header = {
+        "descr": npy.dtype_to_descr(first.dtype),
+        "fortran_order": False,
+        "shape": (count, *first.shape[1:]),
+    }
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+        npy.write_array_header_2_0(entry, header)
+        for part in chain([first], rest):
+            entry.write(part.tobytes())
+
+
+def _labels(plan: Plan) -> Iterator[NDArray[np.int64]]:
+    """All labels, some thousands at a time."""
+    import numpy as np
+
+    for low in range(0, plan.num, 4096):
+        numbers = range(low, min(low + 4096, plan.num))
+        yield np.array([plan.label_of(i) for i in numbers], np.int64)
 
 
 @dataclass(frozen=True)
@@ -132,18 +174,22 @@ class Pictures(Output):
     is a reason to refuse, so that one directory never mixes two seeds, settings or models.
     """
 
+    parts: ClassVar[bool] = True
+
     def check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 3 or shape[0] not in {1, 3, 4}:
             raise UndiffuseError(
                 f"samples of shape {list(shape)} are no pictures; write them to an .npz file"
             )
 
-    def wanted(self, plan: Plan) -> list[int]:
+    def wanted(self, plan: Plan) -> Sequence[int]:
         there = {
             self._number(file, plan)
             for file in (sorted(self.path.iterdir()) if self.path.is_dir() else ())
             if file.suffix.lower() == ".png" and not file.name.startswith(".")
         }
+        if not there:
+            return range(plan.num)
         return [number for number in range(plan.num) if number not in there]
 
     def write(self, batches: Iterable[Drawn], plan: Plan) -> None:

@@ -14,6 +14,10 @@ def check_place(path: Path, flag: str = "--out") -> None:
     Raises:
         UndiffuseError: naming what is in the way.
     """
+    try:
+        os.fsencode(path.absolute()).decode("utf-8")
+    except UnicodeDecodeError as error:  # safetensors could not read what was written there
+        raise UndiffuseError(f"{flag} {path}: the name is not UTF-8; choose another") from error
     above = next(p for p in path.absolute().parents if os.path.lexists(p))
     if not above.is_dir():
         raise UndiffuseError(f"{flag} {path}: {above} is not a directory; choose another place")

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,11 @@ WINDOW = 30.0  # seconds over which a rate is taken
 
 
 class Progress(ABC):
-    """Shows how much of a task is done. Used as a context; `note` writes a line in between."""
+    """Shows how much of a task is done. Used as a context; `note` writes a line in between.
+
+    Where nothing can be shown any more (a closed pipe, a terminal that is gone, a full disk) the
+    work goes on in silence.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +40,8 @@ class Progress(ABC):
 
     def note(self, text: str) -> None:
         """Write a line of its own."""
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 class Lines(Progress):
@@ -59,9 +65,11 @@ class Bar(Progress):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Rich
+        from rich.table import Column
 
-        text = TextColumn("{task.fields[text]}", markup=False)
-        columns = TextColumn(word), BarColumn(), MofNCompleteColumn(), text
+        line = Column(no_wrap=True, overflow="ellipsis")
+        text = TextColumn("{task.fields[text]}", markup=False, table_column=line)
+        columns = TextColumn(word), BarColumn(bar_width=20), MofNCompleteColumn(), text
         self.rich = Rich(*columns, console=Console(stderr=True))
         self.task = self.rich.add_task(word, total=None, text="")
 
@@ -75,13 +83,15 @@ class Bar(Progress):
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self.rich.stop()
+        with suppress(OSError, SystemExit):
+            self.rich.stop()
 
     def show(self, done: int, total: int, text: str) -> None:
         self.rich.update(self.task, completed=done, total=total, text=text)
 
     def note(self, text: str) -> None:
-        self.rich.console.print(text, markup=False, highlight=False)
+        with suppress(OSError, SystemExit):  # rich ends the process where a pipe is closed
+            self.rich.console.print(text, markup=False, highlight=False)
 
 
 def progress(word: str) -> Progress:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import re
+import functools
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import Positional, arg
 
 import undiffuse
 from undiffuse import catalogue
-from undiffuse.cli.outputs import TURNS, Drawn, Plan, choose
+from undiffuse.cli.crew import shared
+from undiffuse.cli.guiding import Guiding
+from undiffuse.cli.outputs import Drawn, Plan, choose
 from undiffuse.cli.progress import Pace, clock_time, progress
-from undiffuse.cli.verb import Machine, Number, Text, Verb, Whole, at_least
-from undiffuse.errors import UndiffuseError, unknown
+from undiffuse.cli.shares import Batch, Share, spread
+from undiffuse.cli.verb import Machine, Text, Verb, Whole, check_range, check_seed
+from undiffuse.errors import RunFailed, UndiffuseError, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from undiffuse.model import Model
+
+SAMPLERS = sorted([*catalogue.names("samplers"), "adaptive"])  # the pair with a tolerance
+COMPARED = 8  # samples drawn in plain float32 too, where another way was asked for
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Sample(Verb):
     Sample number i is a function of --seed and i. Where the model knows labels and none is asked
     for, sample i has label i mod K, so that a picture shows every class. A directory of pictures
     can be stopped and continued: pictures that are there are kept, and those missing are drawn.
+    Memory does not grow with --num, and several processes draw the same samples as one; under
+    torchrun each of its processes draws a share of a directory.
     """
 
     name: ClassVar[str] = "sample"
@@ -56,42 +68,51 @@ class Sample(Verb):
         Text,
         arg(
             metavar="NAME",
-            help="the rule of a step: " + ", ".join(catalogue.names("samplers")),
+            help="the rule of a step: " + ", ".join(SAMPLERS),
             help_behavior_hint="(default: the run's)",
         ),
     ] = None
-    label: Annotated[
+    grid: Annotated[
         Text,
         arg(
-            metavar="K",
-            help="the class to draw, by its number from 0 or its name",
-            help_behavior_hint=f"(default: {TURNS})",
+            metavar="NAME",
+            help="where the steps are: " + ", ".join(catalogue.names("grids")),
+            help_behavior_hint="(default: the sampler's)",
         ),
     ] = None
-    guidance: Annotated[
-        Number,
-        arg(
-            metavar="W",
-            help="how closely to follow the label: 1 as learned, 0 not at all",
-            help_behavior_hint="(default: the run's)",
-        ),
-    ] = None
+    guiding: Annotated[Guiding, arg(name="")] = field(default_factory=Guiding)
     seed: Annotated[int, arg(metavar="S", help="of the noise")] = 0
     batch_size: Annotated[int, arg(metavar="B", help="samples at a time")] = 256
+    processes: Annotated[
+        int, arg(metavar="P", help="processes that share the batches, and the threads")
+    ] = 1
+    compile: Annotated[
+        bool, arg(help="compile the network first: minutes, then quicker; the difference is told")
+    ] = False
     machine: Annotated[Machine, arg(name="")] = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        at_least("--num", self.num)
-        at_least("--steps", self.steps)
-        at_least("--guidance", self.guidance, 0)
-        at_least("--batch-size", self.batch_size)
-        name = (self.sampler or "").partition("(")[0].strip()
-        if self.sampler is not None and name not in catalogue.names("samplers"):
-            raise unknown("sampler", name, catalogue.names("samplers"))
+        check_range("--num", self.num, most=10**7)
+        check_range("--steps", self.steps, most=10**6)
+        check_range("--batch-size", self.batch_size, most=65536)
+        check_range("--processes", self.processes, most=1024)
+        check_seed(self.seed)
+        for what, text, known in (
+            ("sampler", self.sampler, SAMPLERS),
+            ("grid", self.grid, catalogue.names("grids")),
+        ):
+            name = (text or "").partition("(")[0].strip()
+            if text is not None and name not in known:
+                raise unknown(what, name, known)
 
     def run(self) -> int:
-        out = choose(self.out)
-        device = self.machine.ready()
+        out, share = choose(self.out), Share.here()
+        if share.count > 1 and (self.processes > 1 or not out.parts):
+            raise UndiffuseError(
+                "under torchrun each process draws its share of a directory: give one as --out, and"
+                " leave --processes out"
+            )
+        device = self._machine(share.local_rank if share.count > 1 else 0).ready()
         from undiffuse.model import load
 
         model = load(self.source).to(device)
@@ -100,75 +121,138 @@ class Sample(Verb):
         out.check(model.shape)
         plan = self._plan(model)
         wanted = out.wanted(plan)
-        with self.machine.autocast():
-            out.write(self._drawn(model, plan, wanted), plan)
-        kept = f", {self.num - len(wanted)} were there" if len(wanted) < self.num else ""
-        print(
-            f"{self.out}: {self.num} samples{kept}, seed {self.seed},"
-            f" {plan.settings['steps']} steps of {plan.settings['sampler']}"
-        )
+        batches = list(share.batches(wanted, self.batch_size))
+        own, told = sum(batch.length for batch in batches), list[str]()
+        with closing(self._drawn(model, plan, batches)) as drawn:
+            out.write(self._shown(self._compared(drawn, model, plan, told), own, share), plan)
+        if share.rank == 0:
+            kept = f", {self.num - len(wanted)} were there" if len(wanted) < self.num else ""
+            part = f", {own} of them drawn here" if share.count > 1 else ""
+            print(
+                f"{self.out}: {self.num} samples{kept}{part}, seed {self.seed},"
+                f" {_way(plan.settings)}{''.join(told)}"
+            )
         return 0
 
-    def _label(self, model: Model) -> int | None:
-        """The number of the label asked for, known to the model; None: none was asked for."""
-        if self.label is None:
-            return None
-        names: Sequence[str] = model.data["class_names"]
-        if re.fullmatch(r"-?\d+", self.label):
-            number = int(self.label)
-        elif self.label in names or not model.classes:
-            number = names.index(self.label) if model.classes else 0
-        else:
-            raise unknown("label", self.label, names)
-        model.labels(1, number)
-        if number < 0:
-            raise UndiffuseError(f"there is no label {number}; labels count from 0")
-        return number
-
     def _plan(self, model: Model) -> Plan:
+        from undiffuse.samplers.asked import rule_of, times_of
+
+        sampler = self.sampler or model.sampling["sampler"]
+        rule = rule_of(sampler)
+        own = None if rule.adaptive else model.sampling["steps"]
+        steps = own if self.steps is None else self.steps
+        times_of(model.denoiser.schedule, rule, steps, self.grid)  # what cannot be is told now
+        chosen = {"steps": steps, "sampler": sampler, "grid": self.grid}
+        followed = self.guiding.read(model)
+        if self.sampler is None and self.grid is None and followed.plain:
+            tuned = model.tuned_for(steps, followed.settings.get("guidance"))
+            chosen["sampler"] = sampler if tuned is None else tuned.title
         settings: dict[str, Any] = {
             "undiffuse": undiffuse.__version__,
             "model": model.digest,
             "seed": self.seed,
-            "steps": model.sampling["steps"] if self.steps is None else self.steps,
-            "sampler": self.sampler or model.sampling["sampler"],
+            **{key: value for key, value in chosen.items() if value is not None},
             "precision": self.machine.precision or "float32",
+            **followed.settings,
         }
-        if model.classes:
-            own = model.sampling["guidance"]
-            settings["guidance"] = own if self.guidance is None else self.guidance
-        return Plan(self.num, settings, model.classes, self._label(model))
+        return Plan(self.num, settings, followed.classes, followed.label)
 
-    def _drawn(self, model: Model, plan: Plan, wanted: Sequence[int]) -> Iterator[Drawn]:
-        """The samples of the numbers wanted, batch by batch."""
+    def _machine(self, number: int) -> Machine:
+        """The machine of process `number`: `cuda` is one card after the other."""
+        return replace(self.machine, device=spread(self.machine.device, number))
+
+    def _drawn(
+        self, model: Model, plan: Plan, batches: Sequence[Batch]
+    ) -> Generator[Drawn, None, None]:
+        """The samples of the batches, in order."""
+        processes = min(self.processes, len(batches))
+        if processes <= 1:
+            draw = self._drawer(model, plan)
+            yield from (Drawn(batch.numbers, draw(batch)) for batch in batches)
+            return
+        import torch
+
+        threads = self.machine.threads or max(1, torch.get_num_threads() // processes)
+        make = functools.partial(self._worker, model.digest, threads)
+        for batch, x in shared(make, batches, processes):
+            yield Drawn(batch.numbers, torch.from_numpy(x))
+
+    def _worker(
+        self, digest: str, threads: int, number: int
+    ) -> Callable[[Batch], NDArray[np.float32]]:
+        """What draws a batch in worker process `number`, with a model of its own."""
+        device = replace(self._machine(number), threads=threads).ready()
+        from undiffuse.model import load
+
+        model = load(self.source).to(device)
+        if model.digest != digest:
+            raise RunFailed(f"{self.source} got newer weights meanwhile; start again")
+        draw = self._drawer(model, self._plan(model))
+        return lambda batch: draw(batch).numpy()
+
+    def _drawer(self, model: Model, plan: Plan) -> Callable[[Batch], Tensor]:
+        """What draws a batch: samples [B, ...] on the CPU."""
+        quick = model.compiled() if self.compile else model
+        followed = self.guiding.read(model)
+
+        def draw(batch: Batch) -> Tensor:
+            asked = [plan.label_of(i) for i in batch.numbers] if plan.classes else None
+            with self.machine.autocast():
+                x: Tensor = quick.sample(
+                    batch.length,
+                    asked,
+                    self.guiding.guidance,
+                    self.seed,
+                    sampler=self.sampler,
+                    steps=plan.settings.get("steps"),
+                    grid=self.grid,
+                    guide=followed.guides,
+                    negative_label=followed.negative,
+                    batch_size=None,
+                    first_index=batch.first,
+                )
+            return x.cpu()
+
+        return draw
+
+    def _compared(
+        self, drawn: Iterator[Drawn], model: Model, plan: Plan, told: list[str]
+    ) -> Iterator[Drawn]:
+        """The batches; of a quicker way to draw, `told` what it changes in the first of them."""
+        precision = self.machine.precision or "float32"
+        ways = [precision] * (precision != "float32") + ["compiled"] * self.compile
+        plain = replace(self, compile=False, machine=replace(self.machine, precision=None))
+        for batch in drawn:
+            if ways and not told:
+                from undiffuse.evaluation.agreement import Agreement
+
+                count = min(len(batch.x), COMPARED)
+                reference = plain._drawer(model, plan)(Batch(batch.numbers[0], count))
+                found = Agreement.of(batch.x[:count], reference)
+                told.append(f"; {', '.join(ways)}: {found} (plain float32, {count} samples)")
+            yield batch
+
+    def _shown(self, drawn: Iterator[Drawn], total: int, share: Share) -> Iterator[Drawn]:
+        """The batches; how far they are is shown, of several processes by the first."""
         pace, done = Pace(), 0
         with progress("sample") as shown:
-            for first, count in batches(wanted, self.batch_size):
-                numbers = range(first, first + count)
-                labels = [label for i in numbers if (label := plan.label_of(i)) is not None]
-                x = model.sample(
-                    count,
-                    labels or None,
-                    self.guidance,
-                    self.seed,
-                    sampler=plan.settings["sampler"],
-                    steps=plan.settings["steps"],
-                    first_index=first,
-                )
-                yield Drawn(numbers, x.cpu())
-                done += count
+            for batch in drawn:
+                yield batch
+                done += len(batch.numbers)
                 rate = pace.update(done)
-                left = clock_time((len(wanted) - done) / rate)
-                shown.show(done, len(wanted), f"{rate:.1f} samples/s  {left} left")
+                left = clock_time((total - done) / rate)
+                if share.rank == 0:
+                    shown.show(done, total, f"{rate:.1f} samples/s  {left} left")
 
 
-def batches(numbers: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    """Rising numbers as (first, count) of neighbours, at most `size` at a time.
+def _way(settings: Mapping[str, Any]) -> str:
+    """How samples were drawn, in words.
 
-    >>> list(batches([0, 1, 2, 5, 6], size=2))
-    [(0, 2), (2, 1), (5, 2)]
+    >>> _way({"steps": 20, "sampler": "ddim", "guide": "rescaled(weight=3)"})
+    '20 steps of ddim, guided by rescaled(weight=3)'
     """
-    for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
-        run = [number for _, number in group]
-        for low in range(0, len(run), size):
-            yield run[low], len(run[low : low + size])
+    count = settings.get("steps")
+    steps = f"{count} step{'s' if count != 1 else ''} of " if count is not None else ""
+    grid = f" on the grid {settings['grid']}" if "grid" in settings else ""
+    guide = f", guided by {settings['guide']}" if "guide" in settings else ""
+    return f"{steps}{settings['sampler']}{grid}{guide}"

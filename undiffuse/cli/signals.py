@@ -1,4 +1,4 @@
-r"""Ctrl-C and SIGTERM, as exceptions or as a request to stop after the step in progress."""
+r"""Ctrl-C, SIGTERM and a lost terminal: as exceptions, or as a request to stop after this step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-INT, TERM = signal.SIGINT, signal.SIGTERM
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
 class Interrupted(BaseException):

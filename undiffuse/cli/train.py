@@ -5,23 +5,29 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from undiffuse import catalogue
 from undiffuse.cli import signals
+from undiffuse.cli.dry_run import show_plan
 from undiffuse.cli.place import check_place
-from undiffuse.cli.progress import Pace, Progress, clock_time, progress
-from undiffuse.cli.verb import Machine, Number, Text, Verb, Whole, at_least, flags
+from undiffuse.cli.progress import progress
+from undiffuse.cli.verb import Machine, Number, Text, Verb, Whole, check_range, check_seed, flags
+from undiffuse.cli.watch import beginning, figures, watch
 from undiffuse.errors import UndiffuseError
 from undiffuse.training import recipe as recipes
 
-if TYPE_CHECKING:
-    from undiffuse.training.session import Session
-
-LAST = 100  # steps whose mean loss is the final one
+LOGGERS = "training.loggers"
+TWICE = {  # options that say the same as a setting
+    "steps": "training.steps",
+    "minutes": "training.steps",
+    "batch_size": "training.batch_size",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Train(Verb):
         Text,
         arg(
             metavar="NAME|FILE.toml",
-            help="how to train: a shipped recipe (undiffuse doctor lists them) or a file",
+            help="how to train: a shipped recipe (undiffuse recipes lists them) or a file",
             help_behavior_hint="(default: by the kind of data)",
         ),
     ] = None
@@ -70,16 +76,48 @@ class Train(Verb):
             help="any setting of the recipe, such as training.lr=1e-3",
         ),
     ] = ()
+    from_model: Annotated[
+        Text,
+        arg(
+            name="from",
+            metavar="MODEL",
+            help="a run or a model whose weights to start from",
+            help_behavior_hint="(default: random weights)",
+        ),
+    ] = None
     resume: Annotated[bool, arg(help="continue the run in --out", help_behavior_hint="")] = False
+    log: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="NAME",
+            help="show the figures there too: " + ", ".join(catalogue.names(LOGGERS)),
+        ),
+    ] = ()
+    dry_run: Annotated[
+        bool,
+        arg(help="check everything, tell what it will take, write nothing", help_behavior_hint=""),
+    ] = False
     machine: Annotated[Machine, arg(name="")] = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        at_least("--steps", self.steps)
-        at_least("--batch-size", self.batch_size)
+        check_range("--steps", self.steps)
+        check_range("--batch-size", self.batch_size, most=65536)
+        check_seed(self.seed)
+        if self.minutes is not None and not 0 < self.minutes < 1e6:
+            raise UndiffuseError(f"--minutes must be above 0 and below 1000000, not {self.minutes}")
         if self.steps is not None and self.minutes is not None:
             raise UndiffuseError("give --steps or --minutes, not both")
+        if not self.out:
+            raise UndiffuseError("--out must name the directory of the run, not be empty")
+        settings = recipes.settings(self.settings)
+        for option, key in TWICE.items():
+            if getattr(self, option) is not None and key in settings:
+                flag = f"--{option.replace('_', '-')}"
+                raise UndiffuseError(f"give {flag} or --set {key}=..., not both")
         base = recipes.Recipe() if self.recipe is None else recipes.read(self.recipe)
-        base.changed(recipes.settings(self.settings))
+        base.changed(settings)
+        for name in self.log:
+            catalogue.load(LOGGERS, name)().check()
 
     def run(self) -> int:
         check_place(Path(self.out))
@@ -98,7 +136,11 @@ class Train(Verb):
             resume=self.resume,
             device=device,
             precision=self.machine.precision,
+            from_model=self.from_model,
         )
+        if self.dry_run:
+            show_plan(session)
+            return 0
         stops: list[int] = []
 
         def stop(number: int) -> None:
@@ -106,13 +148,16 @@ class Train(Verb):
             if len(stops) > 1:
                 signals.interrupt(number)
             session.stop = True
-            os.write(2, b"stopping after this step; Ctrl-C again ends at once\n")
+            with suppress(OSError):  # nobody reads it: stop all the same
+                os.write(2, b"stopping after this step; Ctrl-C again ends at once\n")
 
-        with progress("step") as shown, signals.handling(stop, signals.INT, signals.TERM):
-            shown.note(_beginning(session))
+        numbers = signals.INT, signals.TERM, signals.HUP
+        with progress("step") as shown, signals.handling(stop, *numbers):
+            session.tell = lambda text: shown.note(f"warning: {text}")
+            shown.note(beginning(session))
             for damaged in session.passed_over:
-                shown.note(f"warning: {damaged.folder} is passed over, {damaged.reason}")
-            _watch(session, shown)
+                session.tell(f"{damaged.folder} is passed over, {damaged.reason}")
+            watch(session, shown, [catalogue.load(LOGGERS, name)() for name in self.log])
         if stops and session.state.step != session.steps:
             steps = f" of {session.steps}" if session.steps else ""
             print(
@@ -121,8 +166,12 @@ class Train(Verb):
                 file=sys.stderr,
             )
             return 128 + stops[0]
-        print(f"{self.out} is trained: {_figures(session)}")
-        print(f"next: {shlex.join(['undiffuse', 'sample', self.out, '--out', 'samples.png'])}")
+        print(f"{self.out} is trained: {figures(session)}")
+        made = ["undiffuse", "sample", self.out, "--out", "samples.png"]
+        if session.recipe.kind == "classifier":
+            guide = f"classifier-guided(classifier={self.out}, weight=2)"
+            made = ["undiffuse", "sample", "RUN", "--guide", guide, "--out", "samples.png"]
+        print(f"next: {shlex.join(made)}")
         return 0
 
     def _again(self) -> list[str]:
@@ -136,61 +185,7 @@ class Train(Verb):
             seed=self.seed or None,
             batch_size=self.batch_size,
         )
-        words = [*options, *settings, *self.machine.words(), "--resume"]
+        loggers = [word for name in self.log for word in ("--log", name)]
+        origin = [] if self.from_model is None else ["--from", self.from_model]
+        words = [*options, *origin, *settings, *loggers, *self.machine.words(), "--resume"]
         return ["undiffuse", "train", self.data, *words]
-
-
-class Smoothed:
-    """A running mean over about the last fifty values, unbiased from the first one on."""
-
-    def __init__(self, kept: float = 0.98) -> None:
-        self.kept, self.sum, self.weight = kept, 0.0, 0.0
-
-    def update(self, value: float) -> float:
-        """Take in a value; the mean."""
-        self.sum = self.kept * self.sum + (1 - self.kept) * value
-        self.weight = self.kept * self.weight + (1 - self.kept)
-        return self.sum / self.weight
-
-
-def _watch(session: Session, shown: Progress) -> None:
-    """Train, showing each record."""
-    pace, loss = Pace(session.state.step), Smoothed()
-    for record in session.records():
-        rate, mean = pace.update(record.step), loss.update(record.loss)
-        if session.steps is None:  # the first steps of --minutes are timed
-            continue
-        left = clock_time((record.steps - record.step) / rate)
-        images = rate * record.images / record.step
-        shown.show(
-            record.step, record.steps, f"loss {mean:.4f}  {images:.0f} images/s  {left} left"
-        )
-
-
-def _beginning(session: Session) -> str:
-    """What is going to be trained, in one line."""
-    facts, options = session.facts, session.recipe.training
-    network = session.state.denoiser.network
-    size = sum(parameter.numel() for parameter in network.parameters())
-    shape = "x".join(str(edge) for edge in facts["shape"])
-    labels = f" in {facts['classes']} classes" if facts["classes"] else ""
-    done = f", from step {session.state.step}" if session.state.step else ""
-    skipped = f" ({facts['skipped']} files were left out)" if facts["skipped"] else ""
-    return (
-        f"{facts['source']}: {facts['count']} samples of {shape}{labels}{skipped};"
-        f" a network of {size / 1e6:.2f} M weights, batches of {options.batch_size}{done}"
-    )
-
-
-def _figures(session: Session) -> str:
-    """What came of it, in one line, over the whole run however often it was continued."""
-    lines = list(session.run.metrics())
-    if not lines:  # the file was deleted
-        return f"{session.state.step} steps"
-    loss = sum(line["loss"] for line in lines[-LAST:]) / len(lines[-LAST:])
-    seconds = sum(line["seconds"] for line in lines)
-    images = lines[-1]["images"]
-    return (
-        f"{lines[-1]['step']} steps, loss {loss:.4f}, {images / seconds:.0f} images/s,"
-        f" {seconds / 60:.1f} minutes"
-    )

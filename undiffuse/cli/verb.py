@@ -10,21 +10,23 @@ import re
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Optional
 
 from tyro.conf import arg
 
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import UndiffuseError, one_line, shown
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 # tyro knows these at once, and checks `str | None` with a library that takes 0.1 s to import.
 Text = Optional[str]  # noqa: UP045
 Whole = Optional[int]  # noqa: UP045
 Number = Optional[float]  # noqa: UP045
+
+MOST = 10**9  # of anything that is counted
 
 
 class Verb(ABC):
@@ -53,7 +55,7 @@ class Machine:
 
     device: Annotated[str, arg(metavar="cpu|cuda|cuda:1", help="where to compute")] = "cpu"
     precision: Annotated[
-        Optional[Precision],  # noqa: UP045
+        Text,
         arg(
             metavar="float32|bfloat16|float16",
             help="in which numbers the network computes",
@@ -69,9 +71,13 @@ class Machine:
     ] = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise UndiffuseError(f"there is no device '{self.device}'; use cpu, cuda or cuda:1")
-        at_least("--threads", self.threads)
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", self.device):
+            named = one_line(self.device)
+            raise UndiffuseError(f"--device: there is no '{named}'; use cpu, cuda or cuda:1")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise UndiffuseError(f"--precision must be one of {known}, not {shown(self.precision)}")
+        check_range("--threads", self.threads, most=1024)
 
     def ready(self) -> torch.device:
         """The device, found to be there; torch is loaded and the number of threads set.
@@ -118,7 +124,13 @@ def flags(**options: object) -> list[str]:
     ]
 
 
-def at_least(flag: str, value: float | None, least: int = 1) -> None:
-    """Refuse a value below `least`, by the name of its flag; None is fine."""
-    if value is not None and not value >= least:
-        raise UndiffuseError(f"{flag} must be at least {least}, not {value}")
+def check_range(flag: str, value: float | None, least: int = 1, most: int = MOST) -> None:
+    """Refuse a value outside of [least, most], by the name of its flag; None is fine."""
+    if value is not None and not least <= value <= most:
+        raise UndiffuseError(f"{flag} must be from {least} to {most}, not {shown(value)}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that TOML cannot hold, or that in other programs means "any"."""
+    if not 0 <= seed < 2**63:
+        raise UndiffuseError(f"--seed must be from 0 to 2^63 - 1, not {shown(seed)}")

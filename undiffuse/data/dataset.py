@@ -123,7 +123,9 @@ class Dataset(ABC):
         spread = torch.arange(count) * len(self) // count
         std, mean = torch.std_mean(self.samples(spread).double(), correction=0)
         return {
-            "source": self.source,
+            "source": self.source.encode(
+                "utf-8", "backslashreplace"
+            ).decode(),  # a name may be any bytes
             "kind": "image" if len(self.shape) == 3 else "vector",
             "count": len(self),
             "held_out": 0 if self.held_out is None else len(self.held_out),

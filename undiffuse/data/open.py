@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from undiffuse import catalogue
+from undiffuse import catalogue, pickles
 from undiffuse.data.dataset import Dataset
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import UndiffuseError, one_line
 
 FAMILY = "data"
 
@@ -45,7 +45,8 @@ def _source(text: str, options: dict[str, Any]) -> Any:
             if kind.accepts(Path(text)):
                 return catalogue.build({"name": kind.name, "path": text, **options}, FAMILY)
         readable = " or ".join(kind.reads for kind in kinds if kind.reads)
-        raise UndiffuseError(f"cannot read '{text}' as data; it must be {readable}")
+        reason = pickles.told(Path(text)) or f"it must be {readable}"
+        raise UndiffuseError(f"cannot read '{text}' as data; {reason}")
     call = re.fullmatch(r"(\w+)\(.*\)", text)
     if call and call[1] in built_in():
         described = catalogue.describe(catalogue.parse(FAMILY, text))
@@ -71,6 +72,6 @@ def _missing(text: str) -> UndiffuseError:
     near = difflib.get_close_matches(text, [*built_in(), *beside], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return UndiffuseError(
-        f"there is no file, folder or built-in data set '{text}'{hint} "
+        f"there is no file, folder or built-in data set '{one_line(text)}'{hint} "
         f"(built-in: {', '.join(built_in())})"
     )

@@ -28,11 +28,10 @@ from torch import Tensor
 
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.derivatives import Field, divergence, hutchinson
-from undiffuse.errors import RunFailed, UndiffuseError
+from undiffuse.errors import UndiffuseError
 from undiffuse.likelihood.decoders import gaussian_log_prob
+from undiffuse.samplers.adaptive import angle, integrate, unit, velocity
 from undiffuse.schedules.base import Time, as_time
-
-MAX_STEPS = 10_000  # a smooth flow takes a few dozen; one of noise would never end
 
 LogDensity = Callable[[Tensor, Time], Tensor]
 Traced = Callable[[Field, Tensor], tuple[Tensor, Tensor]]
@@ -106,7 +105,7 @@ def log_likelihood(
     flow = _Flow(denoiser, condition, _traced(v))
     first, last = _times(denoiser, start, end)
     x_end, change = flow.follow(x, first, last, rtol, atol)  # change: [M, B]
-    h_first, h_last = _unit(denoiser, first), _unit(denoiser, last)
+    h_first, h_last = unit(denoiser.schedule, first), unit(denoiser.schedule, last)
     if terminal is None:
         log_end = gaussian_log_prob(x_end, torch.zeros_like(x_end), h_last**2)
     else:
@@ -174,37 +173,23 @@ class _Flow:
         self.denoiser, self.condition, self.traced = denoiser, condition, traced
         self.calls = 0
 
-    def velocity(self, z: Tensor, theta: Tensor) -> Tensor:
-        """dz/dtheta at theta in (0, pi/2], z [B, ...]."""
-        a, b = theta.cos(), theta.sin()
-        t = self.denoiser.schedule.t_from_log_snr(2 * (a.log() - b.log()))
-        x0_hat = self.denoiser(_unit(self.denoiser, t) * z, t, **self.condition)
-        return (a * z - x0_hat) / b
-
     def follow(
         self, x: Tensor, t: Tensor, s: Tensor, rtol: float, atol: float
     ) -> tuple[Tensor, Tensor]:
         """x [B, ...] at time s, and the integrals of the traces from t to s, [M, B]."""
-        odeint = _solver()
         for name, tolerance in (("rtol", rtol), ("atol", atol)):
             if not 0 < tolerance < 1:
                 raise UndiffuseError(f"{name} must be between 0 and 1, not {tolerance}")
-        size = x[0].numel()
-        ends = torch.stack([_angle(self.denoiser, u) for u in (t, s)]).to(x.device)
-        low, high = ends.aminmax()
+        size, schedule = x[0].numel(), self.denoiser.schedule
+        ends = torch.stack([angle(schedule, t), angle(schedule, s)]).to(x.device)
 
         def rate(theta: Tensor, state: Tensor) -> Tensor:
             self.calls += 1
-            theta = theta.clamp(low, high)  # the solver may try a point beyond the end
             z = state[:, :size].reshape(x.shape)
-            value, traces = self.traced(lambda y: self.velocity(y, theta), z)
-            row = torch.cat([value.flatten(1), traces.mT], 1)  # [B, D + M]
-            if not bool(torch.isfinite(row).all()):
-                raise RunFailed(
-                    f"the denoiser gave NaN or infinity at sigma/alpha = {float(theta.tan()):.4g}:"
-                    " look at its loss and weights"
-                )
-            return row
+            value, traces = self.traced(
+                lambda y: velocity(self.denoiser, y, theta, **self.condition), z
+            )
+            return torch.cat([value.flatten(1), traces.mT], 1)  # [B, D + M]
 
         def norm(error: Tensor) -> Tensor:
             """The worst sample counts, and its traces as much as its place."""
@@ -212,19 +197,11 @@ class _Flow:
             return torch.cat([place, error[:, size:].square().flatten()]).max().sqrt()
 
         with torch.no_grad():
-            z = x.detach().double() / _unit(self.denoiser, t)
+            z = x.detach().double() / unit(schedule, t)
             traces = self.traced(torch.zeros_like, z)[1]  # [M, B], for their number
             state = torch.cat([z.flatten(1), torch.zeros_like(traces.mT)], 1)
-            options = {"norm": norm, "step_t": ends[1:], "max_num_steps": MAX_STEPS}
-            try:
-                path = odeint(rate, state, ends, rtol=rtol, atol=atol, options=options)
-            except AssertionError as error:
-                raise RunFailed(
-                    f"the solver cannot keep rtol = {rtol:g}, atol = {atol:g} within {MAX_STEPS}"
-                    " steps: ask for less, or look at how smooth the denoiser is"
-                ) from error
-        state = path[-1]
-        x_s = _unit(self.denoiser, s) * state[:, :size].reshape(x.shape)
+            state = integrate(rate, state, ends, norm, rtol, atol)
+        x_s = unit(schedule, s) * state[:, :size].reshape(x.shape)
         return x_s, state[:, size:].mT
 
 
@@ -242,16 +219,6 @@ def _traced(probes: Tensor | None) -> Traced:
 
 def _untraced(f: Field, z: Tensor) -> tuple[Tensor, Tensor]:
     return f(z), z.new_zeros(0, len(z))
-
-
-def _unit(denoiser: Denoiser, t: Tensor) -> Tensor:
-    """h = sqrt(alpha^2 + sigma^2)."""
-    return torch.hypot(denoiser.schedule.alpha(t), denoiser.schedule.sigma(t))
-
-
-def _angle(denoiser: Denoiser, t: Tensor) -> Tensor:
-    """theta = atan(sigma / alpha)."""
-    return torch.atan2(denoiser.schedule.sigma(t), denoiser.schedule.alpha(t))
 
 
 def _times(denoiser: Denoiser, start: Time | None, end: Time | None) -> tuple[Tensor, Tensor]:
@@ -280,14 +247,3 @@ def _error(estimates: Tensor) -> Tensor:
     if len(estimates) < 2:
         return torch.full_like(estimates[0], math.nan)
     return estimates.std(0) / math.sqrt(len(estimates))
-
-
-def _solver() -> Callable[..., Tensor]:
-    try:
-        from torchdiffeq import odeint
-    except ImportError as error:
-        raise UndiffuseError(
-            "the probability-flow ODE needs torchdiffeq: install undiffuse[ode]"
-        ) from error
-    solver: Callable[..., Tensor] = odeint
-    return solver

@@ -78,6 +78,8 @@ def settings_between(base: Recipe, recipe: Recipe, std: float) -> dict[str, Any]
     """The settings that make `recipe` of `base`; None if settings cannot express it."""
     changes: dict[str, Any] = {}
     old, new = to_table(base), to_table(recipe)
+    if base.kind != recipe.kind:
+        return None
     for room in (r for r in new if isinstance(new[r], dict)):
         before, after = old[room], new[room]
         if before.get("name") != after.get("name"):

@@ -18,8 +18,8 @@ from torch import Tensor
 from undiffuse import noise, process
 from undiffuse.broadcast import over
 from undiffuse.data.dataset import Dataset
-from undiffuse.evaluation.classifier import spread
 from undiffuse.evaluation.neighbours import nearest
+from undiffuse.evaluation.spread import spread
 from undiffuse.model import Model
 from undiffuse.reports.images import Picture, plot, show, stored
 from undiffuse.schedules.base import Schedule

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from undiffuse.catalogue import build, check
+from undiffuse.errors import UndiffuseError
 from undiffuse.schedules.base import Schedule
 
 
@@ -22,5 +23,8 @@ class View(Schedule):
     schedule: Schedule
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedule", build(self.schedule, "schedules"))
+        try:
+            object.__setattr__(self, "schedule", build(self.schedule, "schedules"))
+        except UndiffuseError as error:
+            raise UndiffuseError(f"{type(self).__name__}: schedule: {error}") from error
         check(isinstance(self.schedule, Schedule), self, "schedule", "a schedule")

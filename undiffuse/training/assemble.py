@@ -10,17 +10,19 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from undiffuse import catalogue, noise
 from undiffuse.data.dataset import Dataset, InMemory
 from undiffuse.data.open import open_data
 from undiffuse.denoiser import Learned
 from undiffuse.errors import UndiffuseError
-from undiffuse.objectives.objective import Objective
+from undiffuse.guidance.noisy_classifier import NoisyClassifier
+from undiffuse.objectives.classification import Classification
+from undiffuse.objectives.objective import Loss, Objective
 from undiffuse.training.recipe import Recipe, Table, read, to_table
 
 Data = str | os.PathLike[str] | Dataset | Tensor
@@ -53,50 +55,81 @@ def measured(recipe: Recipe, dataset: Dataset) -> Recipe:
             f"all values of {dataset.source} are equal, so there is nothing to learn: look at the"
             " data with `undiffuse data`"
         )
-    rooms = ("network", "schedule", "prediction", "times", "weight")
+    table = to_table(recipe)
+    rooms = [r for r in ("network", "schedule", "prediction", "times", "weight") if r in table]
     settings = {
         f"{room}.{key}": std
         for room in rooms
         for key, value in getattr(recipe, room).items()
-        if value == "data"
+        if value == "data" and key != "name"  # there is a prediction of that name
     }
     return recipe.changed(settings)
 
 
-def make_objective(recipe: Recipe) -> Objective:
+def make_objective(recipe: Recipe) -> Loss:
     """The loss of a recipe."""
-    return Objective(
-        catalogue.build(recipe.times, "objectives.times"),
-        catalogue.build(recipe.weight, "objectives.weights"),
-    )
+    times = catalogue.build(recipe.times, "objectives.times")
+    if recipe.kind == "classifier":
+        return cast(Loss, Classification(times))  # of a classifier in the place of a denoiser
+    return Objective(times, catalogue.build(recipe.weight, "objectives.weights"))
+
+
+def make_learner(recipe: Recipe, dataset: Dataset, seed: int) -> Learned:
+    """What a recipe trains, untrained: a denoiser, or by its kind a classifier.
+
+    The engine asks no more of either than its network, its schedule and its config.
+    """
+    if recipe.kind == "classifier":
+        return cast(Learned, make_classifier(recipe, dataset, seed))
+    return make_denoiser(recipe, dataset, seed)
+
+
+def make_classifier(recipe: Recipe, dataset: Dataset, seed: int) -> NoisyClassifier:
+    """The untrained classifier of a recipe; its first weights are a function of the seed.
+
+    Raises:
+        UndiffuseError: data without labels, or with one.
+    """
+    if not dataset.classes:
+        raise UndiffuseError(f"{dataset.source} has no labels, so there is nothing to classify")
+    schedule, shape = catalogue.build(recipe.schedule, "schedules"), dataset.shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise.integer(seed, "weights"))
+        body = _network(recipe, shape, classes=0)  # it tells labels, and is told none
+        return NoisyClassifier(body, shape, dataset.classes, schedule)
 
 
 def make_denoiser(recipe: Recipe, dataset: Dataset, seed: int) -> Learned:
     """The untrained denoiser of a recipe; its first weights are a function of the seed."""
-    known = catalogue.load("networks", recipe.network["name"])
-    shape = dataset.shape
-    facts = {
-        "channels": shape[0],
-        "size": shape[0],
-        "dims": len(shape) - 1,
-        "classes": dataset.classes,
-    }
-    fields = {f.name for f in dataclasses.fields(known)}
-    options = {k: v for k, v in facts.items() if k in fields} | recipe.network
     schedule = catalogue.build(recipe.schedule, "schedules")
     times = make_objective(recipe).times
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(noise.integer(seed, "weights"))
-        network = catalogue.build(options, "networks")
+        network = _network(recipe, dataset.shape, dataset.classes)
     prediction = catalogue.build(recipe.prediction, "predictions")
     return Learned(network, prediction, schedule, times.log_snr_range(schedule))
+
+
+def _network(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network of a recipe, told what it must know of the data."""
+    known = catalogue.load("networks", recipe.network["name"].partition(".")[0])  # "unet.small"
+    facts = {
+        "channels": shape[0],
+        "size": shape[0],
+        "dims": len(shape) - 1,
+        "classes": classes,
+    }
+    fields = {f.name for f in dataclasses.fields(known)}
+    options = {k: v for k, v in facts.items() if k in fields} | recipe.network
+    network: nn.Module = catalogue.build(options, "networks")
+    return network
 
 
 def difference(old: Recipe, new: Recipe) -> str | None:
     """The first setting in which two recipes differ, in words; None if they are equal."""
     a, b = to_table(old), to_table(new)
-    for room in a:
-        mine, other = _table(a[room]), _table(b[room])
+    for room in (room for room in a if room not in {"description", "expected"}):
+        mine, other = _table(a[room]), _table(b.get(room))
         for key in sorted({*mine, *other}):
             if mine.get(key) != other.get(key):
                 name = f"{room}.{key}" if key else room

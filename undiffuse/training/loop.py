@@ -1,9 +1,10 @@
 r"""The training loop: steps as pure functions of (seed, step, state), one record each.
 
-A step n takes the data at positions n B ... (n + 1) B - 1 of an endless sequence of permuted
-epochs, draws its times, noise, hidden labels and mirrored images from counters (seed, purpose, n),
-and moves the state. Nothing else decides what happens, so a run that is stopped and resumed at any
-step is the same run, and the place in the data is one integer.
+What a step draws is told by `batches`, from the seed and the number of the step alone; all that
+changes is in `State`. Nothing else decides what happens, so a run that is stopped and resumed at
+any step is the same run.
+
+A step whose loss or gradient is not finite is skipped: it counts, and leaves the state as it was.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from undiffuse import noise
-from undiffuse.data.dataset import Batch, Dataset
+from undiffuse.data.dataset import Dataset
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed
-from undiffuse.objectives.coupling import couple
 from undiffuse.objectives.objective import Loss, Objective
 from undiffuse.objectives.times.base import Times
+from undiffuse.training.batches import Batches, Drawn
+from undiffuse.training.course import Course
 from undiffuse.training.ema import EMA
+from undiffuse.training.faults import Fault, fault, memory_told, refuse_damaged
 from undiffuse.training.recipe import DataOptions, TrainingOptions
 
 
@@ -34,10 +37,13 @@ class Record(NamedTuple):
     step: int  # steps done, so the first record says 1
     steps: int  # steps in all
     images: int  # samples seen since the start
-    loss: float
-    gradient_norm: float  # before clipping
+    loss: float  # NaN or infinite where the step was skipped for that
+    gradient_norm: float  # before clipping; NaN where there was none
     lr: float
     seconds: float  # of this step
+    data_seconds: float  # of these, until the batch was there
+    skipped: int = 0  # steps skipped since the start
+    fault: Fault | None = None  # what was wrong with this one
 
 
 @dataclass
@@ -50,6 +56,7 @@ class State:
     scaler: torch.amp.GradScaler  # of the loss, for float16
     step: int = 0
     times: Times | None = None  # the objective's, where they have learned from losses
+    course: Course = field(default_factory=Course)
 
     @classmethod
     def new(cls, denoiser: Learned, options: TrainingOptions) -> State:
@@ -74,41 +81,61 @@ def learning_rate(step: int, steps: int, options: TrainingOptions) -> float:
     return options.lr_end + (options.lr - options.lr_end) * (1 + math.cos(math.pi * done)) / 2
 
 
-class Order:
-    """Which samples a step sees: each once per epoch, every epoch in its own random order."""
+class Outcome(NamedTuple):
+    """What came of the draws of a step."""
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self._epoch: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
+    losses: Tensor  # of each sample, [B], or of the first ones up to one that is not finite
+    loss: float  # their mean
+    norm: float  # of the gradient before clipping; NaN without one
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, noise.permutation(self.seed, "order", self.count, epoch))
-        return self._epoch[1]
-
-    def indices(self, step: int) -> Tensor:
-        """The indices of step `step`, [B]; a batch may run over the end of an epoch."""
-        parts, position, wanted = [], step * self.batch_size, self.batch_size
-        while wanted:
-            epoch, offset = divmod(position, self.count)
-            part = self._permutation(epoch)[offset : offset + wanted]
-            parts.append(part)
-            position, wanted = position + len(part), wanted - len(part)
-        return torch.cat(parts)
+    @property
+    def finite(self) -> bool:
+        """Whether something was learned."""
+        return math.isfinite(self.norm)
 
 
-def prepare(
-    batch: Batch, seed: int, step: int, data: DataOptions, options: TrainingOptions
-) -> tuple[Tensor, Tensor | None]:
-    """Mirror images and hide labels as this step's counters say."""
-    x, label = batch
-    if data.flip:
-        mirrored = noise.uniform(seed, "flip", len(x), step) < 0.5
-        x = torch.where(mirrored.reshape(-1, *(1,) * (x.ndim - 1)), x.flip(-1), x)
-    if label is not None and options.label_dropout:
-        hidden = noise.uniform(seed, "label", len(x), step) < options.label_dropout
-        label = label.masked_fill(hidden, -1)
-    return x, label
+def attempt(
+    state: State, objective: Loss, drawn: Drawn, seed: int, options: TrainingOptions
+) -> Outcome:
+    """Move the weights by one step, or leave them where loss or gradient is not finite."""
+    parameters = [p for p in state.denoiser.network.parameters() if p.requires_grad]
+    losses = gradient(state, objective, drawn, seed, options)
+    loss = float(losses.mean())
+    if not math.isfinite(loss):
+        return Outcome(losses, loss, math.nan)
+    state.scaler.unscale_(state.optimizer)
+    norm = float(nn.utils.clip_grad_norm_(parameters, options.clip))
+    if math.isfinite(norm):
+        state.scaler.step(state.optimizer)
+    state.scaler.update()  # float16 lowers its scale where the norm was not finite
+    return Outcome(losses, loss, norm)
+
+
+def gradient(
+    state: State, objective: Loss, drawn: Drawn, seed: int, options: TrainingOptions
+) -> Tensor:
+    """Put the gradient of the mean loss into the parameters; the loss of each sample, [B].
+
+    The batch goes through the network in `accumulate` parts, with the draws of the whole. Where a
+    loss is not finite, the parts after it are left out.
+    """
+    device = next(state.denoiser.network.parameters()).device
+    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
+    state.optimizer.zero_grad(set_to_none=True)
+    found: list[Tensor] = []
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(noise.integer(seed, "dropout", state.step))
+        for part in drawn.parts(options.accumulate):
+            x_0, u, eps = (value.to(device) for value in (part.x_0, part.u, part.eps))
+            condition = {} if part.label is None else {"label": part.label.to(device)}
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                losses = objective.loss(state.denoiser, x_0, u, eps, **condition)
+                loss = losses.mean() * (len(losses) / len(drawn.x_0))
+            found.append(losses.detach())
+            if not math.isfinite(loss.detach()):
+                break
+            state.scaler.scale(loss).backward()
+    return torch.cat(found)
 
 
 def train_steps(
@@ -123,65 +150,79 @@ def train_steps(
     """Train `state` up to step number `steps`, yielding a record after each step.
 
     Raises:
-        RunFailed: the loss or its gradient is not finite. The weights are then those of the step
-            before.
+        RunFailed: a weight is not finite; `skip_limit` steps in a row had to be skipped; memory
+            does not suffice. The checkpoints of earlier steps stay.
     """
-    network = state.denoiser.network.train()
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    device = parameters[0].device
-    order = Order(len(dataset), options.batch_size, seed)
-    draw = {"stratified": noise.uniform, "low-discrepancy": noise.low_discrepancy}
+    state.denoiser.network.train()
+    batches, schedule = Batches(dataset, seed, options, data), state.denoiser.schedule
+    limit = min(options.skip_limit, steps)
     if state.times is not None:
         objective = replace(cast(Objective, objective), times=state.times)
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
     while state.step < steps:
         begun, n = time.perf_counter(), state.step
-        batch = dataset.batch(order.indices(n))
-        x_0, label = prepare(batch, seed, n, data, options)
-        u = draw[options.time_draws](seed, "time", len(x_0), n).to(device)
-        eps = noise.normal(seed, "noise", x_0.shape, step=n)
-        if options.coupling == "optimal-transport":
-            eps = couple(x_0, eps, label)
-        x_0, eps = x_0.to(device), eps.to(device)
-        condition = {} if label is None else {"label": label.to(device)}
+        drawn, rate = batches.at(n), learning_rate(n, steps, options)
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(n, steps, options)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(noise.integer(seed, "dropout", n))
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                losses = objective.loss(state.denoiser, x_0, u, eps, **condition)
-                loss = losses.mean()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RunFailed(
-                f"the loss is {value} at step {n + 1}: lower training.lr, use float32, or look at"
-                " the data; checkpoints of earlier steps are whole"
-            )
-        state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()
-        state.scaler.unscale_(state.optimizer)
-        norm = nn.utils.clip_grad_norm_(parameters, options.clip)
-        if not (bool(norm.isfinite()) or state.scaler.is_enabled()):  # a scaler skips such steps
-            raise RunFailed(
-                f"the gradient of step {n + 1} is not finite: lower training.lr, or look at the"
-                " network and the data; checkpoints of earlier steps are whole"
-            )
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        times = objective.times.updated(u, losses.detach(), state.denoiser.schedule)
-        if times != objective.times:
-            objective, state.times = replace(cast(Objective, objective), times=times), times
+            group["lr"] = rate
+        with memory_told(n + 1, options):
+            losses, loss, norm = came = attempt(state, objective, drawn, seed, options)
+        wrong = _fault(state, objective, drawn, came, options)
         state.step = n + 1
-        state.ema.update(network, state.step)
+        if came.finite:
+            times = objective.times.updated(drawn.u.to(losses.device), losses, schedule)
+            if times != objective.times:
+                objective, state.times = replace(cast(Objective, objective), times=times), times
+            state.course = state.course.taken(loss, norm)
+            state.ema.update(state.denoiser.network, state.step)
+        else:
+            state.course = state.course.missed()
         yield Record(
             step=state.step,
             steps=steps,
             images=state.step * options.batch_size,
-            loss=value,
-            gradient_norm=float(norm),
-            lr=learning_rate(n, steps, options),
+            loss=loss,
+            gradient_norm=norm,
+            lr=rate,
             seconds=time.perf_counter() - begun,
+            data_seconds=drawn.seconds,
+            skipped=state.course.skipped,
+            fault=wrong,
         )
+        if wrong is not None and state.course.in_a_row >= limit:
+            raise RunFailed(
+                f"{limit} steps in a row were skipped, step {state.step} because {wrong.reason}:"
+                " lower training.lr, use float32, or look at the data; checkpoints of earlier steps"
+                " are whole"
+            )
+
+
+def _fault(
+    state: State, objective: Loss, drawn: Drawn, came: Outcome, options: TrainingOptions
+) -> Fault | None:
+    """What was wrong with the step in progress; None: nothing.
+
+    Raises:
+        RunFailed: a weight is not finite.
+    """
+    among = torch.ones(len(drawn.indices), dtype=torch.bool)
+    if not came.finite:
+        refuse_damaged(state.denoiser.network, state.step + 1)
+    if not math.isfinite(came.loss):
+        reason = f"the loss is {came.loss}"
+        wrong = came.losses.isfinite().logical_not().cpu()
+        if bool(wrong.any()):  # else only their sum is too large
+            among[: len(wrong)], among[len(wrong) :] = wrong, False
+    elif not came.finite:
+        reason = f"the gradient is {came.norm}"
+        if state.scaler.is_enabled():
+            reason += f", its scale for float16 is now {state.scaler.get_scale():g}"
+    else:
+        factor = state.course.explosion(came.norm, options.clip)
+        if factor is None:
+            return None
+        reason = f"the gradient is {factor:.0f} times its usual size"
+    schedule = state.denoiser.schedule
+    log_snr = schedule.log_snr(objective.times.times(drawn.u, schedule))
+    return fault(reason, not came.finite, drawn.indices, log_snr, among)
 
 
 def steps_for(minutes: float, seconds_per_step: float, done: int) -> int:

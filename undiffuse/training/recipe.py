@@ -11,19 +11,25 @@ standard deviation of the data set.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import tomli_w
 
-from undiffuse.catalogue import check, finite
-from undiffuse.errors import UndiffuseError, unknown
+from undiffuse.catalogue import check, finite, real
+from undiffuse.errors import UndiffuseError, escaped, one_line, shown, unknown
+from undiffuse.kinds import fits, spoken
 
 Table = dict[str, Any]
 DEEPEST = 20  # levels of tables and lists in a file, a few more than any recipe has
+LARGEST = 1_000_000  # bytes of a file
+MOST = 10**9  # of anything that is counted
+KINDS = ("denoiser", "classifier")
+DENOISING = ("prediction", "weight", "sampling")  # tables that only a denoiser has
 
 
 @dataclass(frozen=True)
@@ -54,23 +60,33 @@ class TrainingOptions:
     time_draws: str = "stratified"  # one time in each 1/B, or "low-discrepancy": at equal distances
     coupling: str = "independent"  # of data and noise, or "optimal-transport" within a batch
     precision: str = "float32"
+    accumulate: int = 1  # parts in which a batch goes through the network, for less memory
+    skip_limit: int = 10  # steps in a row without a finite gradient that end the run
     checkpoint_every: int = 1000
     sample_every: int = 500
-    keep: int = 2  # how many checkpoints stay
+    keep: int = 2  # how many of the newest checkpoints stay,
+    keep_best: int = 1  # how many of those with the lowest smoothed loss,
+    keep_every: int = 0  # and those of every so many steps; 0: none
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "sample_every", "keep"):
-            check(getattr(self, name) >= 1, self, name, "at least 1")
-        check(self.batch_size <= 65536, self, "batch_size", "at most 65536")
-        check(self.warmup >= 0, self, "warmup", "at least 0")
+        for name in ("steps", "skip_limit", "checkpoint_every", "sample_every", "keep"):
+            check(1 <= getattr(self, name) <= MOST, self, name, f"from 1 to {MOST}")
+        for name in ("warmup", "keep_best", "keep_every"):
+            check(0 <= getattr(self, name) <= MOST, self, name, f"from 0 to {MOST}")
+        check(1 <= self.batch_size <= 65536, self, "batch_size", "from 1 to 65536")
+        fine = 1 <= self.accumulate <= self.batch_size
+        check(fine, self, "accumulate", "from 1 to batch_size")
+        fine = self.keep_every % self.checkpoint_every == 0
+        check(fine, self, "keep_every", f"a multiple of checkpoint_every, {self.checkpoint_every}")
         check(finite(self.lr) and 0 < self.lr < 1, self, "lr", "between 0 and 1")
         check(finite(self.lr_end) and 0 <= self.lr_end <= self.lr, self, "lr_end", "in [0, lr]")
         betas = tuple(self.betas)
         object.__setattr__(self, "betas", betas)
         fine = len(betas) == 2 and finite(*betas) and all(0 <= b < 1 for b in betas)
         check(fine, self, "betas", "two numbers in [0, 1)")
-        check(finite(self.weight_decay) and self.weight_decay >= 0, self, "weight_decay", ">= 0")
-        check(finite(self.clip) and self.clip > 0, self, "clip", "positive")
+        decay = self.weight_decay
+        check(finite(decay) and decay >= 0, self, "weight_decay", "at least 0 and finite")
+        check(finite(self.clip) and self.clip > 0, self, "clip", "above 0 and finite")
         check(finite(self.ema) and 0 < self.ema < 0.28, self, "ema", "between 0 and 0.28")
         dropout = self.label_dropout
         check(finite(dropout) and 0 <= dropout <= 1, self, "label_dropout", "in [0, 1]")
@@ -86,13 +102,14 @@ class TrainingOptions:
 class SamplingOptions:
     """How samples are drawn when nothing else is asked for."""
 
-    sampler: str = "exponential-adams"
+    sampler: str = "universal"
     steps: int = 20
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self.steps >= 1, self, "steps", "at least 1")
-        check(finite(self.guidance) and self.guidance >= 0, self, "guidance", ">= 0")
+        check(1 <= self.steps <= 10**6, self, "steps", "from 1 to 1000000")
+        fine = finite(self.guidance) and self.guidance >= 0
+        check(fine, self, "guidance", "at least 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,12 @@ class Recipe:
     data: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
     sampling: SamplingOptions = SamplingOptions()
+    kind: str = "denoiser"  # or "classifier", of noisy samples: without the tables DENOISING
     description: str = ""
+    expected: str = ""  # what was measured with it
+
+    def __post_init__(self) -> None:
+        check(self.kind in KINDS, self, "kind", " or ".join(KINDS))
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
         """The recipe with dotted keys replaced: {"training.lr": 1e-3, "network.width": 64}.
@@ -118,9 +140,8 @@ class Recipe:
         table = to_table(self)
         for key in sorted(settings, key=lambda key: not key.endswith(".name")):  # names first
             value, (room, _, option) = settings[key], key.partition(".")
-            known = [f.name for f in dataclasses.fields(Recipe)]
-            if room not in known:
-                raise unknown("setting", room, known)
+            if room not in table:
+                raise unknown("setting", room, table)
             if not option:
                 table[room] = value
             elif not isinstance(table[room], dict):
@@ -137,6 +158,8 @@ def to_table(recipe: Recipe) -> Table:
     table: Table = {}
     for f in dataclasses.fields(recipe):
         value = getattr(recipe, f.name)
+        if f.name in DENOISING and recipe.kind != "denoiser":
+            continue
         if f.name in {"data", "training", "sampling"}:
             value = dataclasses.asdict(value)
         if isinstance(value, dict):
@@ -157,15 +180,20 @@ def from_table(table: Mapping[str, Any]) -> Recipe:
     for key, value in table.items():
         if key not in known:
             raise unknown("table in a recipe", key, known)
+        if key in DENOISING and table.get("kind", "denoiser") != "denoiser":
+            raise UndiffuseError(
+                f"a recipe of kind '{table['kind']}' has no table '{key}': what it trains makes no"
+                " samples"
+            )
         kind = known[key]
         if kind is str:
             if not isinstance(value, str):
-                raise UndiffuseError(f"{key} must be a text, not {value!r}")
+                raise UndiffuseError(f"{key} must be a text, not {shown(value)}")
             made[key] = value
         elif isinstance(value, str) and kind == Table:
             made[key] = {"name": value}
         elif not isinstance(value, Mapping):
-            raise UndiffuseError(f"'{key}' must be a table of options, not {value!r}")
+            raise UndiffuseError(f"'{key}' must be a table of options, not {shown(value)}")
         elif kind == Table:
             if not isinstance(value.get("name"), str):
                 raise UndiffuseError(f"table '{key}' needs a name, such as name = \"...\"")
@@ -176,26 +204,13 @@ def from_table(table: Mapping[str, Any]) -> Recipe:
 
 
 def _options(kind: type, room: str, table: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(kind)}
     for key, value in table.items():
-        if key not in hints:
-            raise unknown("setting", f"{room}.{key}", [f"{room}.{name}" for name in hints])
-        if not _fits(value, hints[key]):
-            wanted = getattr(hints[key], "__name__", str(hints[key]))
-            raise UndiffuseError(f"{room}.{key} must be of type {wanted}, not {value!r}")
-    return kind(**{k: float(v) if hints[k] is float else v for k, v in table.items()})
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in {bool, str}:
-        return isinstance(value, hint)
-    if getattr(hint, "__origin__", None) is tuple:
-        return isinstance(value, list | tuple) and all(_fits(v, float) for v in value)
-    return any(value is None if h is type(None) else _fits(value, h) for h in get_args(hint))
+        if key not in kinds:
+            raise unknown("setting", f"{room}.{key}", [f"{room}.{name}" for name in kinds])
+        if not fits(value, kinds[key]):
+            raise UndiffuseError(f"{room}.{key} must be {spoken(kinds[key])}, not {shown(value)}")
+    return kind(**{k: real(v) if kinds[k] == "float" else v for k, v in table.items()})
 
 
 # ------------------------------------------------------------------ files
@@ -218,21 +233,25 @@ def read(name: str) -> Recipe:
     Raises:
         UndiffuseError: no such recipe or file, or something wrong in it.
     """
-    path = Path(name) if name.endswith(".toml") else folder() / f"{name}.toml"
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise UndiffuseError(f"there is no recipe file {name}; check the path")
+    if name in shipped():
+        return from_table(load_toml(folder() / f"{name}.toml"))
+    if not name.endswith(".toml"):
         raise unknown("recipe", name, shipped())
-    return from_table(load_toml(path))
+    if not os.path.isfile(name):
+        raise UndiffuseError(f"there is no recipe file {escaped(name)}; check the path")
+    return from_table(load_toml(Path(name)))
 
 
 def load_toml(path: Path) -> Table:
     """A TOML file as tables; an error says where it is not TOML."""
     try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise UndiffuseError(f"{path} has {size} bytes; a recipe has at most {LARGEST}")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         deepest = _depth(table)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UndiffuseError(f"{path} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also of bytes and of numbers that cannot be
+        raise UndiffuseError(f"{path} is not valid TOML: {one_line(str(error))}") from error
     except OSError as error:
         raise UndiffuseError(f"cannot read {path}: {error.strerror}") from error
     if deepest > DEEPEST:
@@ -264,10 +283,12 @@ def settings(texts: Iterable[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UndiffuseError(f"cannot read the setting '{text}'; write key=value")
+        if not equals or not key.strip() or len(text) > LARGEST:
+            raise UndiffuseError(f"cannot read the setting '{one_line(text)}'; write key=value")
         try:
-            made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
-            made[key.strip()] = value
+            table = tomllib.loads(f"value = {value}")
+            plain = len(table) > 1 or _depth(table) > DEEPEST  # a line of its own, or a maze
+        except (ValueError, RecursionError):
+            plain = True
+        made[key.strip()] = value if plain else table["value"]
     return made

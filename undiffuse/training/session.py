@@ -7,39 +7,47 @@ for record in session.records():
 
 from __future__ import annotations
 
-import copy
 import json
+import logging
 import os
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import undiffuse
-from undiffuse import catalogue, pictures, storage
+from undiffuse import catalogue
 from undiffuse.denoiser import Learned
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.objectives.objective import Loss
-from undiffuse.samplers.loop import sample
 from undiffuse.training import checkpoint
 from undiffuse.training.allocator import keep_memory
 from undiffuse.training.assemble import (
     Data,
     choose,
     difference,
-    make_denoiser,
+    make_learner,
     make_objective,
     measured,
     open_any,
 )
+from undiffuse.training.faults import out_of_memory
+from undiffuse.training.inherit import Ancestor, find, inherit, recipe_of
+from undiffuse.training.keeper import Keeper, check_room
 from undiffuse.training.loop import Record, State, steps_for, train_steps
+from undiffuse.training.previews import Stopped, averaged, draw
 from undiffuse.training.recipe import Recipe, Table, to_table
 from undiffuse.training.run import Run
 
 TIMED_STEPS = 20
+# What may be another in a resumed run: it decides what is kept, not what is learned (`accumulate`
+# changes sums in their last bits only).
+FREE = (
+    *("accumulate", "skip_limit", "checkpoint_every", "sample_every"),
+    *("keep", "keep_best", "keep_every"),
+)
 
 
 class Session:
@@ -59,10 +67,14 @@ class Session:
         precision: float32, bfloat16 or float16, in place of the recipe's.
         denoiser: a denoiser of one's own instead of the recipe's network and prediction.
         objective: a loss of one's own instead of the recipe's times and weight.
+        from_model: a run or a model to start from instead of random weights; without `recipe`, its
+            run's recipe.
 
     Attributes:
-        passed_over: damaged checkpoints that a resumed run could not use.
+        passed_over: damaged checkpoints that a resumed run, or `from_model`, could not use.
         stop: set it to end after the step in progress, with a checkpoint.
+        tell: called with a sentence about what the disk did not take; it goes to the log
+            "undiffuse" unless set.
     """
 
     def __init__(
@@ -81,9 +93,11 @@ class Session:
         precision: str | None = None,
         denoiser: Learned | None = None,
         objective: Loss | None = None,
+        from_model: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.run, self.seed, self.stop = Run(Path(out)), seed, False
+        self.run, self.seed, self.stop = Run(Path(out).absolute()), seed, False
         self.resume = resume
+        self.tell: Callable[[str], None] = logging.getLogger("undiffuse").warning
         self.passed_over: list[checkpoint.Damaged] = []
         _check_place(self.run, resume)
         _check_length(steps, minutes)
@@ -93,6 +107,8 @@ class Session:
             "training.precision": precision,
             **(settings or {}),
         }
+        if recipe is None and from_model is not None:
+            recipe = recipe_of(self.run if self.run.config.is_file() else from_model)
         chosen = choose(data, recipe, {k: v for k, v in wanted.items() if v is not None})
         if minutes is not None and chosen.training.warmup < TIMED_STEPS:
             raise UndiffuseError(f"--minutes needs training.warmup of at least {TIMED_STEPS} steps")
@@ -101,7 +117,7 @@ class Session:
         self.recipe = measured(chosen, self.dataset)
         catalogue.build(self.recipe.sampling.sampler, "samplers")  # an unknown one is told now
         self.objective = objective or make_objective(self.recipe)
-        learned = denoiser or make_denoiser(self.recipe, self.dataset, seed)
+        learned = denoiser or make_learner(self.recipe, self.dataset, seed)
         _check_denoiser(learned)
         learned.to(device)
         if torch.device(device).type == "cpu":
@@ -111,15 +127,30 @@ class Session:
         self.state = State.new(learned, self.recipe.training)
         self.steps = None if minutes else self.recipe.training.steps
         self.facts = self.dataset.facts()
-        if self.run.config.is_file():
-            self._continue()
+        self.origin: Table = {}  # the model that the first weights are from
+        if from_model is not None:
+            self.origin["from"] = os.fspath(from_model)
+        if not (self.run.config.is_file() and self._continue()) and from_model is not None:
+            self._inherit(find(from_model))
 
-    def _continue(self) -> None:
+    def _inherit(self, ancestor: Ancestor) -> None:
+        if self.origin.setdefault("from_digest", ancestor.digest) != ancestor.digest:
+            raise UndiffuseError(
+                f"cannot resume {self.run.path}: {ancestor.path} holds other weights than those it"
+                " was started from; choose another --out"
+            )
+        self.passed_over += ancestor.passed_over
+        inherit(self.state.denoiser, ancestor)
+        self.state = State.new(self.state.denoiser, self.recipe.training)
+
+    def _continue(self) -> bool:
+        """Take up the run in the directory; whether a checkpoint of it was there."""
         recipe, facts = self.run.read_config()
         mine = {
             "seed": self.seed,
             "minutes": self.minutes,
             "fingerprint": self.facts["fingerprint"],
+            "from": self.origin.get("from"),
         }
         for key, value in mine.items():
             if facts.get(key) != value:
@@ -127,16 +158,19 @@ class Session:
                     f"cannot resume {self.run.path}: it was run with {key} = {facts.get(key)}, not"
                     f" {value}; resume with the same options, or choose another --out"
                 )
-        changed = difference(recipe, self.recipe)
+        changed = difference(recipe.changed(_of(self.recipe, FREE)), self.recipe)
         if changed is not None:
             raise UndiffuseError(
                 f"cannot resume {self.run.path}: {changed}; resume with the same options, or choose"
                 " another --out"
             )
         self.steps = facts.get("steps", self.steps)
+        if "from_digest" in facts:
+            self.origin["from_digest"] = facts["from_digest"]
         newest, self.passed_over = checkpoint.newest(self.run.path)
         if newest is not None:
             checkpoint.restore(newest, self.state)
+        return newest is not None
 
     def _describe(self) -> Table:
         return {
@@ -145,6 +179,7 @@ class Session:
             "minutes": self.minutes,
             "steps": self.steps,
             "fingerprint": self.facts["fingerprint"],
+            **self.origin,
             "undiffuse": undiffuse.__version__,
             "torch": str(torch.__version__),
         }
@@ -152,31 +187,41 @@ class Session:
     def records(self) -> Iterator[Record]:
         """Train, yielding the record of each step; checkpoints, metrics and pictures on the way.
 
+        What the disk does not take is told to `tell` and tried again at the next checkpoint.
+
         Raises:
             UndiffuseError: another process writes to the run.
-            RunFailed: the disk is full, the loss is NaN.
+            RunFailed: the disk has no room for two checkpoints, or did not take the last one; a
+                weight or too many losses are not finite; memory does not suffice.
         """
         options = self.recipe.training
+        check_room(self.run, self.state)
         self.run.create()
         with self.run.locked():
             _check_place(self.run, self.resume)  # again: another process may have been faster
             self.resume = True
             self.run.write_config(self.recipe, self._describe())
             self.run.trim_metrics(self.state.step)
-            with (self.run.path / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+            keeper = Keeper(self.run, self.recipe, self._describe, self.tell)
+            if self.state.step:
+                keeper.catch_up(self.state, self._model())
+            try:
                 for record in self._steps():
-                    metrics.write(json.dumps(record._asdict()) + "\n")
-                    last = record.step == self.steps or self.stop
-                    if last or record.step % options.sample_every == 0:
-                        self._picture(record.step)
+                    keeper.note(record)
+                    last = record.step == self.steps
+                    if not self.stop and (last or record.step % options.sample_every == 0):
+                        keeper.picture(self._picture)
+                    last = last or self.stop
                     if last or record.step % options.checkpoint_every == 0:
-                        metrics.flush()
-                        self._save()
+                        self._save(keeper, last)
                     yield record
                     if self.stop:
                         if not last:  # asked while the record was in other hands
-                            self._save()
-                        return
+                            self._save(keeper, last=True)
+                        break
+                keeper.finish()
+            finally:
+                keeper.close()
 
     def _steps(self) -> Iterator[Record]:
         arguments = self.seed, self.recipe.training, self.recipe.data
@@ -194,57 +239,43 @@ class Session:
             assert self.steps is not None
         yield from train_steps(self.state, self.dataset, self.objective, self.steps, *arguments)
 
-    def _save(self) -> None:
-        denoiser, step = self.state.denoiser, self.state.step
-        model = {
-            "undiffuse": undiffuse.__version__,
-            "denoiser": denoiser.config(),
-            "data": self.facts,
-            "sampling": to_table(self.recipe)["sampling"],
-            "training": {**self._describe(), "step": step},
-        }
-        model = json.loads(json.dumps(model))
-        checkpoint.save(self.run.path, self.state, model, {"seed": self.seed})
-        storage.write(
-            self.run.path / "model", {"weights": self.state.ema.weights}, {"model": model}
-        )
-        checkpoint.prune(self.run.path, self.recipe.training.keep)
-
     def averaged(self) -> Learned:
         """The denoiser with the averaged weights, as a copy."""
-        made = copy.deepcopy(self.state.denoiser).eval()
-        made.network.load_state_dict(self.state.ema.weights)
-        return made
+        return averaged(self.state)
 
-    def _picture(self, step: int) -> None:
-        """Samples from raw and averaged weights, so that a bad average would be seen."""
-        options, shape = self.recipe.sampling, self.dataset.shape
-        count = 16 if len(shape) == 3 else 512
-        label = None
-        if self.dataset.classes:
-            label = torch.arange(count) % self.dataset.classes
-        for name, denoiser in (("raw", self.state.denoiser), ("ema", self.averaged())):
-            x = sample(
-                denoiser.eval(),
-                (count, *shape),
-                options.sampler,
-                options.steps,
-                seed=self.seed,
-                label=label,
-            )
-            assert isinstance(x, Tensor)
-            facts = {
-                "undiffuse": undiffuse.__version__,
-                "model": storage.digest_of(denoiser.network.state_dict()),
-                "weights": name,
-                "step": step,
-                "seed": self.seed,
-                "sampler": options.sampler,
-                "steps": options.steps,
-            }
-            path = self.run.path / "samples" / f"step-{step:08d}-{name}.png"
-            pictures.save(pictures.draw(x), path, facts)
-        self.state.denoiser.train()
+    def _save(self, keeper: Keeper, last: bool) -> None:
+        keeper.save(self.state, self._model(), {"seed": self.seed}, last)
+
+    def _model(self) -> Table:
+        """What `undiffuse.load` has to know beside the weights."""
+        sampling = {k: v for k, v in to_table(self.recipe).items() if k == "sampling"}
+        model = {
+            "undiffuse": undiffuse.__version__,
+            self.recipe.kind: self.state.denoiser.config(),
+            "data": self.facts,
+            **sampling,
+            "training": {**self._describe(), "step": self.state.step},
+        }
+        return dict(json.loads(json.dumps(model)))
+
+    def _picture(self) -> None:
+        if self.recipe.kind == "classifier":  # it makes no samples
+            return
+        folder, options = self.run.path / "samples", self.recipe.sampling
+        try:
+            draw(self.state, self.dataset, options, self.seed, folder, lambda: self.stop)
+        except Stopped:
+            pass
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise RunFailed(
+                f"there is no memory for the picture of step {self.state.step}"
+            ) from error
+
+
+def _of(recipe: Recipe, names: tuple[str, ...]) -> dict[str, Any]:
+    return {f"training.{name}": getattr(recipe.training, name) for name in names}
 
 
 def _check_place(run: Run, resume: bool) -> None:
@@ -261,10 +292,11 @@ def _check_place(run: Run, resume: bool) -> None:
 def _check_denoiser(denoiser: Learned) -> None:
     try:
         json.dumps(denoiser.config())
-    except TypeError as error:
+    except (TypeError, UndiffuseError) as error:
         raise UndiffuseError(
             f"{type(denoiser.network).__name__} cannot be written down: a network must be a"
-            " dataclass of plain options with a name, as those of undiffuse.networks are"
+            ' dataclass of plain options with a name, such as name: ClassVar[str] = "mine", as'
+            f" those of undiffuse.networks are ({error})"
         ) from error
 
 

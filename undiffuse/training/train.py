@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from undiffuse.training.assemble import Data
+from undiffuse.training.loggers.logged import chosen, logged
 from undiffuse.training.loop import Record
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.run import Run
@@ -19,6 +20,7 @@ def train(
     recipe: str | Recipe | None = None,
     *,
     watch: Callable[[Record], None] | None = None,
+    log: Any = None,
     **options: Any,
 ) -> Run:
     """Train a model and leave it in the directory `out`.
@@ -29,6 +31,8 @@ def train(
         out: the directory of the run; it must not hold one already, unless `resume`.
         recipe: a Recipe, the name of a shipped one, or a .toml file; default: by kind of data.
         watch: called with the record of each step.
+        log: where the figures go beside metrics.jsonl: "tensorboard", "wandb", any object with a
+            method log(figures, step=...) such as a W&B run, or a list of these.
         options: as for `Session`: steps, minutes, seed, batch_size, settings, resume, device,
             precision, denoiser, objective.
 
@@ -38,8 +42,9 @@ def train(
     Raises:
         UndiffuseError: unusable data, recipe or option; `out` in use.
     """
+    loggers = chosen(log)
     session = Session(data, out, recipe, **options)
-    for record in session.records():
+    for record in logged(session.records(), session.run, loggers, session.tell):
         if watch is not None:
             watch(record)
     return session.run

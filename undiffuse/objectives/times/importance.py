@@ -53,8 +53,8 @@ class Importance(Times):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "squares", tuple(self.squares))
-        check(self.cells >= 1, self, "cells", "at least 1")
-        check(self.steps is None or self.steps >= 1, self, "steps", "at least 1")
+        check(1 <= self.cells <= 10**6, self, "cells", "from 1 to 1000000")
+        check(self.steps is None or 1 <= self.steps <= 10**9, self, "steps", "from 1 to 10^9")
         check(finite(self.history) and self.history >= 1, self, "history", "at least 1")
         check(finite(self.share) and 0 < self.share <= 1, self, "share", "in (0, 1]")
         fine = finite(*self.squares) and all(s >= 0 for s in self.squares)

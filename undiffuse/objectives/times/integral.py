@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from undiffuse.catalogue import check_span
+from undiffuse.catalogue import check, check_span
 from undiffuse.objectives.times.base import Times, log_snr_ends
 from undiffuse.objectives.times.uniform import Uniform
 from undiffuse.schedules.base import Schedule
@@ -45,6 +45,7 @@ class Integral(Times):
     noise_max: float = 160.0
 
     def __post_init__(self) -> None:
+        check(isinstance(self.drawn, Times), self, "drawn", "a distribution of times")
         check_span(self, "noise_min", "noise_max")
 
     def times(self, u: Tensor, schedule: Schedule) -> Tensor:

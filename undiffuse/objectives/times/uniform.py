@@ -24,7 +24,7 @@ class Uniform(Times):
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        check(self.steps is None or self.steps >= 1, self, "steps", "at least 1")
+        check(self.steps is None or 1 <= self.steps <= 10**9, self, "steps", "from 1 to 10^9")
 
     def times(self, u: Tensor, schedule: Schedule) -> Tensor:
         if self.steps is None:
