@@ -236,6 +236,7 @@ def _vouched(folder: Path) -> dict[str, dict[str, Any]]:
     damaged = _Damaged(f"{MANIFEST} is damaged")
     if not isinstance(manifest, dict):
         raise damaged
+    written = strict_json.text(manifest).encode()
     number, seal = manifest.get("format"), manifest.pop("sha256", None)
     if type(number) is not int or seal != (None if number == 1 else _seal(manifest)):
         raise damaged
@@ -244,6 +245,8 @@ def _vouched(folder: Path) -> dict[str, dict[str, Any]]:
             f"{folder} is of format {number}, and this version of undiffuse reads formats 1 to"
             f" {FORMAT}; install a newer one"
         )
+    if number > 1 and (folder / MANIFEST).read_bytes() != written:  # an end cut off, a space more
+        raise damaged
     files = manifest.pop("files", None)
     if set(manifest) != {"format"} or not isinstance(files, dict):
         raise damaged
