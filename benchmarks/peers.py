@@ -151,17 +151,16 @@ def smalldiffusion(ends: Ends) -> dict[str, Run]:
     s, mixin = library("smalldiffusion", "diffusion"), library("smalldiffusion", "model").ModelMixin
 
     class Given(torch.nn.Module, mixin):
-        def __init__(self, D: Denoise) -> None:
+        def __init__(self, D: Denoise, shape: torch.Size) -> None:
             super().__init__()
-            self.D = D
-            self.input_dims = (1,)  # asked for, and not used where xt is given
+            self.D, self.input_dims = D, shape
 
         def forward(self, x: Tensor, sigma: Tensor, cond: object = None) -> Tensor:
             return (x - self.D(x, sigma)) / sigma
 
     def run(rho: float | None, gam: float) -> Run:
         def go(D: Denoise, z: Tensor, n: int) -> Tensor:
-            x, model = z * ends.high, Given(D)
+            x, model = z * ends.high, Given(D, z.shape[1:])
             *_, x = s.samples(model, ends.levels(n, rho), gam, xt=x, accelerator=accelerator)
             return x
 
@@ -180,7 +179,7 @@ def small_and_free(z: Tensor, n: int) -> Callable[[], list[Tensor]]:
     s, mixin = library("smalldiffusion", "diffusion"), library("smalldiffusion", "model").ModelMixin
 
     class Free(torch.nn.Module, mixin):
-        input_dims = (1,)
+        input_dims = z.shape[1:]
 
         def forward(self, x: Tensor, sigma: Tensor, cond: object = None) -> Tensor:
             return x / 2

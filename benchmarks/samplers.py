@@ -62,21 +62,27 @@ class Given(Denoiser):
         return self.D(x_t, self.schedule.sigma(t))
 
 
+def our(rule: str, grid: str, high: float, cost: int = 1) -> Run:
+    """A sampler of ours, called as the peers are."""
+
+    def go(D: Denoise, z: Tensor, n: int) -> Tensor:
+        steps = 1 + (n - 1) // cost
+        return ud.sample(Given(D, high), z.shape, rule, steps, grid, x_T=high * z)
+
+    return go
+
+
+def default(high: float) -> dict[str, Run]:
+    return {DEFAULT: our("universal", f"universal(noise_max={high})", high)}
+
+
 def ours(high: float) -> dict[str, Run]:
-    """Our samplers, called as the peers are."""
-
-    def run(rule: str, grid: str, cost: int = 1) -> Run:
-        def go(D: Denoise, z: Tensor, n: int) -> Tensor:
-            steps = 1 + (n - 1) // cost
-            return ud.sample(Given(D, high), z.shape, rule, steps, grid, x_T=high * z)
-
-        return go
-
-    found = {DEFAULT: run("universal", f"universal(noise_max={high})")}
+    """Our fixed rules."""
+    found = {}
     for rule, cost in RULES.items():
         for grid in ("log-snr", "karras"):
             span = f"{grid}(noise_max={high}, noise_min={LOWS[0]})"
-            found[f"undiffuse: {rule}, {grid}"] = run(rule, span, cost)
+            found[f"undiffuse: {rule}, {grid}"] = our(rule, span, high, cost)
     return found
 
 
@@ -89,10 +95,11 @@ def theirs(high: float) -> dict[str, Run]:
     }
 
 
-def measure(task: Task, high: float, rules: dict[str, Run], calls: tuple[int, ...] = CALLS) -> Rows:
+def measure(
+    task: Task, truth: Tensor, rules: dict[str, Run], calls: tuple[int, ...] = CALLS
+) -> Rows:
     """The figures of each sampler for each number of calls."""
     found: Rows = {}
-    truth = task.end(high * task.z, high)
     for name, run in rules.items():
         found[name] = {}
         for n in calls:
@@ -200,6 +207,15 @@ def figures(rows: dict[str, dict[str, list[Any]]]) -> Rows:
     }
 
 
+def end(task: Task, span: str, folder: Path | None) -> Tensor:
+    """The truth, [B, ...]."""
+    high = RANGES[span]
+    made = kept(
+        folder, f"{span}, {task.title}, truth", lambda: task.end(high * task.z, high).tolist()
+    )
+    return torch.tensor(made, dtype=torch.float64)
+
+
 def run_all(graded: list[Task], folder: Path | None) -> tuple[Found, Found]:
     """The figures of the tasks with a distance and of the one with wrong endings, by range.
 
@@ -217,11 +233,12 @@ def run_all(graded: list[Task], folder: Path | None) -> tuple[Found, Found]:
             if not whole:
                 chosen = shortlist(light)
                 rules = {name: rule for name, rule in rules.items() if name in chosen}
-            job = functools.partial(measure, task, high, rules)
+            job = functools.partial(measure, task, truth := end(task, span, folder), rules)
             rows = figures(kept(folder, f"{span}, {task.title}", job))
-            (found if task.error is distance else ended)[span][task.title] = rows
             if whole:
                 light[task.title] = rows
+            into = found if task.error is distance else ended
+            into[span][task.title] = rows | measure(task, truth, default(high))
     return found, ended
 
 
@@ -234,11 +251,42 @@ def run_tuned(graded: list[Task], folder: Path | None) -> Found:
             for n in FEW
         }
         for span, high in RANGES.items():
-            if high > task.highest:
-                continue
-            job = functools.partial(measure, task, high, {TUNED: with_rules(rules, high)}, FEW)
-            found[span][task.title] = figures(kept(folder, f"{span}, {task.title}, tuned", job))
+            if high <= task.highest:
+                own = {TUNED: with_rules(rules, high)}
+                found[span][task.title] = measure(task, end(task, span, folder), own, FEW)
     return found
+
+
+def write(
+    docs: Path,
+    found: Found,
+    ended: Found,
+    steps: dict[str, tuple[float, float]],
+    versions: dict[str, str],
+) -> None:
+    """The page, its data and its plot."""
+    page = docs / "results" / "samplers.md"
+    above = page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else ""
+    libraries = {"undiffuse": ud.__version__, "torch": torch.__version__, **versions}
+    run_with = f"Python {platform.python_version()}, " + ", ".join(
+        f"{name} {number}" for name, number in libraries.items()
+    )
+    text = f"{above}{MARK}\n\n{run_with}.\n\n{tables(found, ended, steps)}"
+    page.write_text(text, encoding="utf-8")
+    figures_of = {
+        span: {
+            title: {
+                name: {n: [float(f"{e:.3g}") for e in figure] for n, figure in row.items()}
+                for name, row in rows.items()
+            }
+            for title, rows in {**found[span], **ended[span]}.items()
+        }
+        for span in found
+    }
+    record = {"versions": libraries, "us per step": steps, "median, rms, calls": figures_of}
+    data = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    page.with_suffix(".json").write_text(data.replace('},"', '},\n"') + "\n", encoding="utf-8")
+    plot(found, docs / "images" / "samplers.png")
 
 
 def main() -> None:
@@ -257,29 +305,11 @@ def main() -> None:
     for span, rows in run_tuned(graded, options.keep).items():
         for title, row in rows.items():
             found[span][title] |= row
-    text = tables(found, ended, steps := overhead(others))
+    steps = overhead(others)
     if options.out is None:
-        print(text)
-        return
-    page = options.out / "results" / "samplers.md"
-    above = page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else ""
-    libraries = {"undiffuse": ud.__version__, "torch": torch.__version__, **versions}
-    run_with = f"Python {platform.python_version()}, " + ", ".join(
-        f"{name} {number}" for name, number in libraries.items()
-    )
-    page.write_text(f"{above}{MARK}\n\n{run_with}.\n\n{text}", encoding="utf-8")
-    record = {"versions": libraries, "us per step": steps, "median, rms, calls": {}}
-    for span in found:
-        record["median, rms, calls"][span] = {
-            title: {
-                name: {n: [float(f"{e:.3g}") for e in figure] for n, figure in row.items()}
-                for name, row in rows.items()
-            }
-            for title, rows in {**found[span], **ended[span]}.items()
-        }
-    data = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    page.with_suffix(".json").write_text(data.replace('},"', '},\n"') + "\n", encoding="utf-8")
-    plot(found, options.out / "images" / "samplers.png")
+        print(tables(found, ended, steps))
+    else:
+        write(options.out, found, ended, steps, versions)
 
 
 if __name__ == "__main__":

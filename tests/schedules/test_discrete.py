@@ -60,7 +60,7 @@ def test_shorter_linear_lists_end_in_noise_too(steps: int) -> None:
 
 
 def test_a_beta_of_1_points_to_zero_terminal_snr() -> None:
-    with pytest.raises(UndiffuseError, match=r"beta_2 = 1\.0 .*ZeroTerminalSNR"):
+    with pytest.raises(UndiffuseError, match=r"beta_2 = 1\.0; .*ZeroTerminalSNR"):
         Discrete((0.1, 1.0))
 
 

@@ -124,7 +124,7 @@ def combine(x: Tensor, factors: Sequence[float], fields: Sequence[Tensor]) -> Te
     """c x + sum_j c_j f_j, [B, ...]; factors (c, c_0, ...)."""
     moved = factors[0] * x
     for factor, f in zip(factors[1:], fields, strict=True):
-        moved = torch.add(moved, f, alpha=factor)
+        moved.add_(f, alpha=factor)
     return moved
 
 

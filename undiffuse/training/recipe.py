@@ -85,7 +85,7 @@ class TrainingOptions:
         fine = len(betas) == 2 and finite(*betas) and all(0 <= b < 1 for b in betas)
         check(fine, self, "betas", "two numbers in [0, 1)")
         decay = self.weight_decay
-        check(finite(decay) and decay >= 0, self, "weight_decay", "at least 0 and finite")
+        check(finite(decay) and 0 <= decay <= 100, self, "weight_decay", "in [0, 100]")
         check(finite(self.clip) and self.clip > 0, self, "clip", "above 0 and finite")
         check(finite(self.ema) and 0 < self.ema < 0.28, self, "ema", "between 0 and 0.28")
         dropout = self.label_dropout
