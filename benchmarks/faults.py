@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "faults"))
+NOTES = "\n## Notes\n"
 RESULTS = ROOT / "docs" / "results" / "reliability.md"
 
 
@@ -95,12 +96,14 @@ def written() -> dict[str, str]:
 
 
 def save(lines: dict[str, str]) -> None:
-    """The table, in the order of the goals."""
+    """The table, in the order of the goals, above the notes that are there."""
     machine = (
         f"\n{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}.\n"
     )
     order = [lines[row.what] for row in ROWS if row.what in lines]
-    RESULTS.write_text(HEAD + "\n".join(order) + "\n" + machine, encoding="utf-8")
+    before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    notes = "".join(before.partition(NOTES)[1:])
+    RESULTS.write_text(HEAD + "\n".join(order) + "\n" + machine + notes, encoding="utf-8")
 
 
 def main() -> int:

@@ -50,8 +50,8 @@ class Discrete(Schedule):
         for k, beta in enumerate(self.betas, start=1):
             if not finite(beta) or not 0 < beta < 1:
                 raise UndiffuseError(
-                    f"Discrete: betas must lie strictly between 0 and 1, not beta_{k} = {beta!r}; for a chain"
-                    " that ends in pure noise use ZeroTerminalSNR instead of a beta of 1"
+                    f"Discrete: betas must lie strictly between 0 and 1, not beta_{k} = {beta!r};"
+                    " for a chain that ends in pure noise use ZeroTerminalSNR instead of a beta of 1"
                 )
 
     def __repr__(self) -> str:
