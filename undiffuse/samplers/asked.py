@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -36,6 +37,12 @@ def rule_of(sampler: Sampler | str) -> Sampler:
     return rule
 
 
+@functools.lru_cache(maxsize=256)
+def grid_times(grid: Grid, schedule: Schedule, steps: int) -> Tensor:
+    """The times of a grid, kept: on small data to work them out costs as much as many steps."""
+    return grid.times(schedule, steps)
+
+
 def times_of(
     schedule: Schedule,
     rule: Sampler,
@@ -58,7 +65,7 @@ def times_of(
             grid if isinstance(grid, Grid) else catalogue.build(grid or rule.grid, "grids")
         )
         count = 2 if rule.adaptive else DEFAULT_STEPS  # to the least noise, and to the data
-        return chosen.times(schedule, count if steps is None else steps)
+        return grid_times(chosen, schedule, count if steps is None else steps).clone()
     if steps is not None or grid is not None:
         raise UndiffuseError("give times, or steps and a grid, not both")
     moments = as_time(torch.as_tensor(times, dtype=torch.float64))

@@ -51,7 +51,7 @@ class Discrete(Schedule):
             if not finite(beta) or not 0 < beta < 1:
                 raise UndiffuseError(
                     f"Discrete: betas must lie strictly between 0 and 1, not beta_{k} = {beta!r};"
-                    " for a chain that ends in pure noise use ZeroTerminalSNR instead of a beta of 1"
+                    " for a chain that ends in pure noise use ZeroTerminalSNR, not a beta of 1"
                 )
 
     def __repr__(self) -> str:
