@@ -56,7 +56,7 @@ def neighbours(steps: int) -> tuple[int, int, float]:
     known = sorted(table())
     shorter = max(n for n in known if n <= steps)
     longer = min((n for n in known if n >= steps), default=shorter)
-    return shorter, longer, (steps - shorter) / max(1, longer - shorter)
+    return shorter, longer, (steps - shorter) / (longer - shorter) if longer > shorter else 0.0
 
 
 @functools.cache
@@ -67,7 +67,6 @@ def noise_levels(steps: int) -> tuple[float, ...]:
     longest row are, and the levels below 0.1 are drawn down, so that the lowest falls as 1 / steps.
     """
     shorter, longer, share = neighbours(steps)
-    share = 0.0 if shorter == longer else share
     made = [refined(table()[n].noise_levels, steps) for n in (shorter, longer)]
     levels = (1 - share) * made[0] + share * made[1]
     if steps > longer:

@@ -9,16 +9,38 @@ Source: Kynkaanniemi et al. 2019 (arXiv 1904.06991), section 2.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from undiffuse.catalogue import check
+from undiffuse.metrics.base import Metric
+
 ROWS = 2048  # of a matrix of distances, at once
 
 
-def counts(k: object) -> bool:
-    """Whether k can number a neighbour: a whole number of at least 1."""
-    return isinstance(k, int) and k >= 1
+@dataclass(frozen=True)
+class OfBalls(Metric):
+    """A metric of the balls that reach to each point's k-th nearest neighbour; higher is better.
+
+    Raises:
+        UndiffuseError: k is no whole number of at least 1.
+    """
+
+    better: ClassVar[Literal["lower", "higher"]] = "higher"
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        k: object = self.k
+        check(isinstance(k, int) and k >= 1, self, "k", "a whole number of at least 1")
+
+    @property
+    def least(self) -> int:
+        """So many that each has a k-th neighbour."""
+        return self.k + 1
 
 
 def radii(points: Tensor, k: int) -> Tensor:

@@ -12,18 +12,16 @@ Source: Naeem et al. 2020 (arXiv 2002.09797), and its appendix for the mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from undiffuse.catalogue import check
-from undiffuse.metrics.balls import counts, inside, radii
-from undiffuse.metrics.base import Metric
+from undiffuse.metrics.balls import OfBalls, inside, radii
 
 
 @dataclass(frozen=True)
-class Coverage(Metric):
+class Coverage(OfBalls):
     """Share of the real k-nearest-neighbour balls that hold a generated point, in [0, 1].
 
     Source: Naeem et al. 2020 (arXiv 2002.09797).
@@ -34,16 +32,8 @@ class Coverage(Metric):
     """
 
     name: ClassVar[str] = "coverage"
-    better: ClassVar[Literal["lower", "higher"]] = "higher"
 
     k: int = 5
-
-    def __post_init__(self) -> None:
-        check(counts(self.k), self, "k", "a whole number of at least 1")
-
-    @property
-    def least(self) -> int:
-        return self.k + 1
 
     def measure(self, generated: Tensor, real: Tensor) -> float:
         held = torch.zeros(len(real), dtype=torch.bool)

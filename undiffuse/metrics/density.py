@@ -12,17 +12,15 @@ Source: Naeem et al. 2020 (arXiv 2002.09797).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
-from undiffuse.catalogue import check
-from undiffuse.metrics.balls import counts, inside, radii
-from undiffuse.metrics.base import Metric
+from undiffuse.metrics.balls import OfBalls, inside, radii
 
 
 @dataclass(frozen=True)
-class Density(Metric):
+class Density(OfBalls):
     """Mean number of real k-nearest-neighbour balls around a generated point, over k; about 1.
 
     Source: Naeem et al. 2020 (arXiv 2002.09797).
@@ -34,16 +32,8 @@ class Density(Metric):
     """
 
     name: ClassVar[str] = "density"
-    better: ClassVar[Literal["lower", "higher"]] = "higher"
 
     k: int = 5
-
-    def __post_init__(self) -> None:
-        check(counts(self.k), self, "k", "a whole number of at least 1")
-
-    @property
-    def least(self) -> int:
-        return self.k + 1
 
     def measure(self, generated: Tensor, real: Tensor) -> float:
         within = inside(generated, real, radii(real, self.k))

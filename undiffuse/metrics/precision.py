@@ -11,17 +11,15 @@ Source: Kynkaanniemi et al. 2019 (arXiv 1904.06991).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
-from undiffuse.catalogue import check
-from undiffuse.metrics.balls import counts, inside, radii
-from undiffuse.metrics.base import Metric
+from undiffuse.metrics.balls import OfBalls, inside, radii
 
 
 @dataclass(frozen=True)
-class Precision(Metric):
+class Precision(OfBalls):
     """Share of the generated points within the k-nearest-neighbour balls of real ones, in [0, 1].
 
     Source: Kynkaanniemi et al. 2019 (arXiv 1904.06991).
@@ -33,16 +31,6 @@ class Precision(Metric):
     """
 
     name: ClassVar[str] = "precision"
-    better: ClassVar[Literal["lower", "higher"]] = "higher"
-
-    k: int = 3
-
-    def __post_init__(self) -> None:
-        check(counts(self.k), self, "k", "a whole number of at least 1")
-
-    @property
-    def least(self) -> int:
-        return self.k + 1
 
     def measure(self, generated: Tensor, real: Tensor) -> float:
         within = inside(generated, real, radii(real, self.k))

@@ -65,14 +65,16 @@ def factors(weights: Weights, now: Level, then: Level) -> tuple[float, ...]:
 class Weighted(Sampler):
     """A rule that looks up the weights of a step by the noise levels where it begins and ends.
 
-    For a step that is not among its `rows`, or one with too few values to remember, it takes the
+    For a step that has no weights of its own, or one with too few values to remember, it takes the
     weights of exponential Adams-Bashforth of order 4, and at either end those of first order.
     """
 
-    @property
     @abstractmethod
-    def rows(self) -> Rows:
-        """The weights of eps_hat before the newest, which has what is left to 1, by (from, to)."""
+    def weights_between(self, start: float, end: float) -> Weights | None:
+        """The weights, between two sigma/alpha, of the values of eps_hat before the newest.
+
+        The newest has what is left to 1. None: the step is none of the rule's own.
+        """
 
     @property
     @abstractmethod
@@ -107,7 +109,7 @@ class Weighted(Sampler):
         t_then: float,
     ) -> Tensor:
         times, fields = zip(*memory, strict=True)
-        weights = self.rows.get((rounded(now.ratio), rounded(then.ratio)))
+        weights = self.weights_between(rounded(now.ratio), rounded(then.ratio))
         if weights is not None and len(weights) < len(memory):
             own = factors(weights, now, then)
         elif inner(now, then):
@@ -160,7 +162,11 @@ class NonStationary(Weighted):
 
     @functools.cached_property
     def rows(self) -> Rows:
+        """The weights of each step by the noise levels where it begins and ends."""
         return rows_of(self.noise_levels, self.weights)
+
+    def weights_between(self, start: float, end: float) -> Weights | None:
+        return self.rows.get((start, end))
 
     @functools.cached_property
     def longest(self) -> int:

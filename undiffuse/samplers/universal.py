@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +15,8 @@ from undiffuse.samplers.non_stationary import (
     ELSEWHERE,
     NODES,
     NonStationary,
-    Rows,
     Weighted,
+    Weights,
     to_zero,
 )
 
@@ -61,24 +62,35 @@ def stretched(rows: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
 
 
 @functools.cache
-def every_row() -> Rows:
-    """The weights of all steps of all these rules; no two of them share a step.
+def owners() -> dict[tuple[float, float], int]:
+    """Which rule, by its number of steps, a step belongs to; no two of them share a step."""
+    found: dict[tuple[float, float], int] = {}
+    for steps in range(2, max(table()) + 1):
+        found |= dict.fromkeys(pairwise((*noise_levels(steps), 0.0)), steps)
+    return found
+
+
+@functools.lru_cache(maxsize=8192)
+def weights_between(start: float, end: float) -> Weights | None:
+    """The weights of a step of one of these rules; None: it is of none of them.
 
     Of the rules beyond the table, which are Adams', only the last step has weights of its own.
     """
+    steps = owners().get((start, end))
+    if steps is not None:
+        return rule(steps).rows[start, end]
     longest = max(table())
-    rules = [rule(steps).rows for steps in range(1, longest + 1)]
-    found = {step: weights for rows in rules for step, weights in rows.items()}
-    for steps in range(longest + 1, MOST + 1):
-        near = noise_levels(steps)[-NODES:][::-1]
-        found[near[0], 0.0] = tuple(to_zero(near)[1:])
-    return found
+    steps = round(longest * noise_levels(longest)[-1] / start) if end == 0 < start else 0
+    if not longest < steps <= MOST or noise_levels(steps)[-1] != start:
+        return None
+    return tuple(to_zero(noise_levels(steps)[-NODES:][::-1])[1:])
 
 
 @functools.cache
 def most() -> int:
     """How many values the longest of these rows needs, or Adams of order 4."""
-    return 1 + max(ELSEWHERE.order - 1, *map(len, every_row().values()))
+    rows = (row for entry in table().values() for row in entry.weights)
+    return 1 + max(ELSEWHERE.order - 1, *map(len, rows))
 
 
 @dataclass(frozen=True)
@@ -96,9 +108,8 @@ class Universal(Weighted):
     name: ClassVar[str] = "universal"
     grid: ClassVar[str] = "universal"
 
-    @property
-    def rows(self) -> Rows:
-        return every_row()
+    def weights_between(self, start: float, end: float) -> Weights | None:
+        return weights_between(start, end)
 
     @property
     def longest(self) -> int:
