@@ -124,9 +124,10 @@ def family(files: list[Path]) -> list[Side]:
         mixtures(12, 24, 4, 0.04, 0.4),
         mixtures(6, 64, 16, 0.05, 0.4),
         mixtures(4, 200, 64, 0.1, 0.4),
+        mixtures(4, 32, 48, 0.004, 0.02),  # as thin as what a network learns of pictures
     ]
     for many in (8, 8):
-        spread = -uniform(0, 3.5, many, 1, 1) * torch.linspace(0, 1, 48)
+        spread = -uniform(0, 4.5, many, 1, 1) * torch.linspace(0, 1, 48)
         scale = log_uniform(0.3, 1.2, many, 1, 1)
         made.append(Gaussians(0.3 * normal(many, 1, 48), scale * 10**spread))
     whole = mixtures(8, 16, 4, 0.05, 0.4)
@@ -141,6 +142,9 @@ def family(files: list[Path]) -> list[Side]:
         first = (small.shape[1] - 8) // 2
         points = small[:, first : first + 8, first : first + 8].reshape(3, 256, 64)
         made.append(Mixtures(points, torch.tensor([0.15, 0.22, 0.35], dtype=torch.float64)))
+        # In many dimensions the flow decides earlier: whole images, and the same in two colours.
+        whole = torch.stack([grey[:384], grey[384:].sign()]).flatten(2)
+        made.append(Mixtures(whole, torch.tensor([0.2, 0.35], dtype=torch.float64)))
     return made
 
 

@@ -148,6 +148,21 @@ def test_a_guide_needs_a_label() -> None:
             ud.sample(ClassifierFree(labelled(), w), (2, 2), steps=2)
 
 
+@pytest.mark.parametrize("w", [0.0, 0.5, 1.0, 3.0])
+def test_every_condition_of_a_network_is_dropped_together(w: float) -> None:
+    torch.manual_seed(0)
+    network = ud.networks.MLP(size=2, width=16, depth=1, classes=3, vector=4, tokens=5)
+    for parameter in network.parameters():  # the last layers start at zero
+        torch.nn.init.normal_(parameter, std=0.3)
+    denoiser = ud.Learned(network, ud.predictions.EDMNetwork(0.5), SCHEDULE)
+    x, label = torch.randn(3, 2), torch.tensor([0, 1, 2])
+    condition = {"label": label, "vector": torch.randn(3, 4), "tokens": torch.randn(3, 6, 5)}
+    given, null = denoiser(x, 0.4, **condition), denoiser(x, 0.4)
+    assert not torch.allclose(given, null)
+    guided = ClassifierFree(denoiser, w)(x, 0.4, **condition)
+    torch.testing.assert_close(guided, null + w * (given - null))
+
+
 def test_a_label_that_does_not_exist() -> None:
     with pytest.raises(UndiffuseError, match="no component has one of the labels"):
         ClassifierFree(labelled(), 2.0)(points(2), 0.5, label=torch.tensor([0, 9]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from undiffuse.catalogue import finite
 from undiffuse.denoiser import Condition, Denoiser
 from undiffuse.errors import UndiffuseError, shown
 from undiffuse.guidance.base import Combination
+from undiffuse.networks.conditioning import OPTIONS, without
 from undiffuse.schedules.base import Schedule
 
 
@@ -23,11 +23,12 @@ class ClassifierFree(Combination):
     are affine in each other, guiding either is the same.
 
     Args:
-        denoiser: one that takes `label` with -1 for "no label".
+        denoiser: one that was trained with "none" in the place of some of its conditions:
+            a label of -1, NaN in a vector, tokens or an image (`networks.conditioning`).
         weight: w >= 0.
 
     Raises:
-        UndiffuseError: a negative or non-finite weight; in a call: no label.
+        UndiffuseError: a negative or non-finite weight; in a call: no condition.
 
     Source: Ho & Salimans 2022 (arXiv 2207.12598); lectures 001, 004.
     """
@@ -46,40 +47,38 @@ class ClassifierFree(Combination):
     def conditions(
         self, batch: int, condition: dict[str, Condition]
     ) -> Sequence[dict[str, Condition]]:
-        """With the label and without; at w = 0 and w = 1 the one of the two that counts."""
+        """With the conditions and without; at w = 0 and w = 1 the one of the two that counts."""
         both = given_and_null(condition)
         return (self.beneath(condition),) if self.weight in {0, 1} else both
 
     def combine(self, t: Tensor, estimates: Sequence[Tensor]) -> Tensor:
-        given, null = estimates[0], estimates[-1]
-        return given if len(estimates) == 1 else null + self.weight * (given - null)
+        asked, null = estimates[0], estimates[-1]
+        return asked if len(estimates) == 1 else null + self.weight * (asked - null)
 
     def beneath(self, condition: dict[str, Condition]) -> dict[str, Condition]:
-        """With the label; at w = 0 without it."""
-        label = condition.get("label")
-        if label is None or self.weight != 0:
-            return condition
-        return {**condition, "label": torch.full_like(label, -1)}
+        """With the conditions; at w = 0 without them."""
+        return {**condition, **without(given(condition))} if self.weight == 0 else condition
 
     def with_schedule(self, schedule: Schedule) -> Denoiser:
         """The same guide around the denoiser under another schedule."""
         return ClassifierFree(self.denoiser.with_schedule(schedule), self.weight)
 
 
-def with_label(condition: dict[str, Condition]) -> Tensor:
-    """The label among the conditions.
-
-    Raises:
-        UndiffuseError: there is none.
-    """
-    label = condition.get("label")
-    if label is None:
-        raise UndiffuseError("classifier-free guidance needs a label to guide towards")
-    return label
+def given(condition: dict[str, Condition]) -> dict[str, Tensor]:
+    """The conditions that say what to show, those of `networks.conditioning`, with a value."""
+    return {k: v for k, v in condition.items() if v is not None and k in OPTIONS}
 
 
 def given_and_null(
     condition: dict[str, Condition],
 ) -> tuple[dict[str, Condition], dict[str, Condition]]:
-    """The conditions with their label, and the same with "no label"."""
-    return condition, {**condition, "label": torch.full_like(with_label(condition), -1)}
+    """The conditions as they are, and the same with "none" in the place of each.
+
+    Raises:
+        UndiffuseError: there is none.
+    """
+    if not given(condition):
+        raise UndiffuseError(
+            "classifier-free guidance needs a label or another condition to guide towards"
+        )
+    return condition, {**condition, **without(given(condition))}

@@ -44,12 +44,12 @@ class ClassifierFreePlusPlus(Combination):
         x = sample(guide, (16, 3, 32, 32), "ddim", times=times, label=label)
 
     Args:
-        denoiser: one that takes `label` with -1 for "no label".
+        denoiser: as for `ClassifierFree`.
         weight: w >= 0; up to 1 the new estimate lies between the two.
         times: those of the sampler, falling, in [0, 1].
 
     Raises:
-        UndiffuseError: weight or times out of range; in a call: no label.
+        UndiffuseError: weight or times out of range; in a call: no condition.
 
     Source: Chung et al. 2024 (arXiv 2406.08070), algorithm 2.
     """

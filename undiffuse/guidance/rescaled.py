@@ -28,12 +28,12 @@ class Rescaled(Combination):
     v = -x0_hat, that is the same.
 
     Args:
-        denoiser: one that takes `label` with -1 for "no label".
+        denoiser: as for `ClassifierFree`.
         weight: w >= 0.
         phi: in [0, 1].
 
     Raises:
-        UndiffuseError: weight or phi out of range; in a call: no label.
+        UndiffuseError: weight or phi out of range; in a call: no condition.
 
     Source: Lin et al. 2023 (arXiv 2305.08891), section 3.4, with phi = 0.7 for pictures.
     """
