@@ -14,6 +14,7 @@ from undiffuse.samplers.non_stationary import NonStationary
 from undiffuse.samplers.tuning import (
     Parameters,
     Target,
+    adams_weights,
     candidates,
     errors,
     fit,
@@ -51,7 +52,7 @@ def test_the_unrolled_rule_is_the_rule(schedule: Schedule) -> None:
         pytest.skip("a schedule without these levels")
     goal = target(ring(schedule), 4)
     own = Parameters(rule)
-    (unrolled_x,) = unrolled(own.levels(), list(own.rows), [goal])
+    (unrolled_x,) = unrolled(own.levels(), own.rows(), [goal])
     first = rule.grid.times(schedule, 6)[0]  # type: ignore[union-attr]
     x_T = schedule.alpha(first) * goal.y_T
     x = ud.sample(goal.denoiser, (4, 2), rule, 6, x_T=x_T)
@@ -72,11 +73,11 @@ def test_the_gradient_is_that_of_the_misfit() -> None:
     own = Parameters(remembering(NonStationary.adams(LEVELS), 6))
 
     def loss() -> torch.Tensor:
-        (x,) = unrolled(own.levels(), list(own.rows), [goal])
+        (x,) = unrolled(own.levels(), own.rows(), [goal])
         return misfit(errors(x, goal.x_0))
 
     loss().backward()
-    for parameter, place in ((own.gaps, 2), (own.rows[3], 1)):
+    for parameter, place in ((own.gaps, 2), (own.more[3], 1)):
         told, h = float(parameter.grad[place]), 1e-5
         with torch.no_grad():
             parameter[place] += h
@@ -95,7 +96,7 @@ def test_fitting_lowers_what_is_left_of_fresh_noise() -> None:
 
     def left(own: NonStationary) -> float:
         parameters = Parameters(own)
-        (x,) = unrolled(parameters.levels(), list(parameters.rows), [fresh])
+        (x,) = unrolled(parameters.levels(), parameters.rows(), [fresh])
         return errors(x, fresh.x_0).median().item()
 
     assert left(fitted) < left(rule) / 4
@@ -145,3 +146,13 @@ def test_one_step_has_nothing_to_tune() -> None:
     found = tune(ring(ud.schedules.VP()), (2,), 1, iterations=2, calibration=4, fresh=4)
     assert found.rule.noise_levels == ()
     assert not found.better
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_weights_between_levels_are_those_of_adams(order: int) -> None:
+    ends = torch.tensor([80.0, *LEVELS], dtype=torch.float64).log()
+    for i, row in enumerate(NonStationary.adams(LEVELS, order).weights, start=1):
+        knots = ends[max(0, i + 1 - order) : i + 1].flip(0)
+        own = adams_weights(knots, ends[i + 1] if i < len(LEVELS) else None)
+        torch.testing.assert_close(own[1:].tolist(), list(row), rtol=1e-6, atol=1e-8)
+        assert float(own.sum()) == pytest.approx(1)

@@ -75,12 +75,12 @@ def evaluate(
     recipe, facts = Run(path).read_config()
     model = load(path)
     training = data if data is not None else training_data(path)
+    features = seen(training, path / JUDGE, None if judge is None else Path(judge), seed)
     labels = torch.arange(num) % model.classes if model.classes else None
     dtype, opened = getattr(torch, precision), time.perf_counter()
     with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
         x = model.to(device).sample(num, labels, seed=seed, progress=progress).cpu()
     sampled = time.perf_counter()
-    features = seen(training, path / JUDGE, None if judge is None else Path(judge), seed)
     figures: dict[str, Any] = {
         "num": num,
         "seed": seed,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ from undiffuse.grids.universal import table
 from undiffuse.noise import Stream
 from undiffuse.samplers.base import Sampler
 from undiffuse.samplers.loop import sample, start
-from undiffuse.samplers.non_stationary import NonStationary, rounded
+from undiffuse.samplers.non_stationary import NODES, NonStationary, rounded
 from undiffuse.schedules.base import Schedule
 from undiffuse.schedules.levels import level
 
@@ -60,6 +61,7 @@ class Target(NamedTuple):
     y_T: Tensor  # [N, ...], float64
     x_0: Tensor  # [N, ...], float64
     condition: dict[str, Condition]  # named tensors [N, ...]
+    par: float = 0.0  # the misfit that it is compared with
 
     def part(self, number: int, size: int) -> Target:
         """Samples number * size and those that follow, around the end of all."""
@@ -70,7 +72,11 @@ class Target(NamedTuple):
 
 
 class Parameters(nn.Module):
-    """A rule as it is optimised: the logarithms of its steps in log(sigma/alpha), and its rows."""
+    """A rule as it is optimised: the logarithms of its steps in log(sigma/alpha), and its rows.
+
+    A row is that of Adams-Bashforth between the levels plus something, so that the weights follow
+    when the levels move.
+    """
 
     def __init__(self, rule: NonStationary) -> None:
         super().__init__()
@@ -78,17 +84,56 @@ class Parameters(nn.Module):
         self.first = float(ends[0])
         self.gaps = nn.Parameter((-ends.diff()).log())  # [n - 1]
         rows = [torch.tensor(row, dtype=torch.float64) for row in rule.weights]
-        self.rows = nn.ParameterList(rows)
+        self.more = nn.ParameterList(rows)
+        with torch.no_grad():
+            for more, row in zip(self.more, self._adams(), strict=True):
+                more -= row
 
     def levels(self) -> Tensor:
         """The noise levels after the start, [n - 1]."""
         return (self.first - self.gaps.exp().cumsum(0)).exp()
 
+    def rows(self) -> list[Tensor]:
+        """The weights of the older values in each step after the first."""
+        return [more + row for more, row in zip(self.more, self._adams(), strict=True)]
+
+    def _adams(self) -> list[Tensor]:
+        """Exponential Adams-Bashforth of order 4, as long as the rows."""
+        logs = torch.cat([self.gaps.new_tensor([self.first]), self.levels().log()])
+        made = []
+        for i, more in enumerate(self.more, start=1):
+            order = min(len(more) + 1, 4)
+            knots = logs[max(0, i + 1 - order) : i + 1].flip(0)
+            row = adams_weights(knots, logs[i + 1] if i + 1 < len(logs) else None)[1:]
+            made.append(nn.functional.pad(row, (0, len(more) - len(row))))
+        return made
+
     def rule(self) -> NonStationary:
         """The rule, its numbers rounded to what matters."""
-        weights = tuple(tuple(round(w, 7) for w in row.tolist()) for row in self.rows)
+        weights = tuple(tuple(round(w, 7) for w in row.tolist()) for row in self.rows())
         levels = tuple(map(rounded, self.levels().tolist()))
         return NonStationary(levels, weights, rounded(math.exp(self.first)))
+
+
+def adams_weights(knots: Tensor, end: Tensor | None) -> Tensor:
+    """What `NonStationary.adams` takes for a step, differentiable in the levels' logarithms.
+
+    knots is [p], the newest first; the step goes from the first of them to `end`, or, if that is
+    None, to sigma = 0. The result is [p] and sums to 1.
+    """
+    place, share = (torch.tensor(v).to(knots) for v in np.polynomial.legendre.leggauss(8))
+    if end is None:  # a polynomial in sigma/alpha, of at most three values
+        knots = knots[:NODES].exp()
+        points, share = knots[0] * (place + 1) / 2, share / 2
+    else:  # one in its logarithm
+        points = knots[0] + (end - knots[0]) * (place + 1) / 2
+        share = share * (points - knots[0]).exp()
+        share = share / share.sum()
+    bases = []
+    for j in range(len(knots)):
+        others = torch.cat([knots[:j], knots[j + 1 :]])
+        bases.append(((points[:, None] - others) / (knots[j] - others)).prod(1))
+    return torch.stack(bases) @ share
 
 
 def unrolled(levels: Tensor, rows: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
@@ -137,8 +182,8 @@ def time_of_level(schedule: Schedule, noise_level: Tensor) -> Tensor:
 
 
 def errors(x: Tensor, x_0: Tensor) -> Tensor:
-    """The root mean square over the values of each sample, [N]."""
-    return (x - x_0).square().flatten(1).mean(1).sqrt()
+    """The root mean square over the values of each sample, [N], with a slope of 0 at 0."""
+    return (x - x_0).square().flatten(1).mean(1).clamp(min=FLOOR**4).sqrt()
 
 
 def misfit(left: Tensor) -> Tensor:
@@ -159,7 +204,7 @@ def fit(
 
     Args:
         rule: where to begin; it has the lengths of the rows.
-        targets: what to fit, each with equal say.
+        targets: what to fit; what is left of each, over its par, is summed.
         iterations: steps of Adam; the rate falls to almost nothing along half a cosine.
         batch_size: samples of each target in a step.
         rate: of Adam, at the beginning.
@@ -174,9 +219,9 @@ def fit(
         optimizer.param_groups[0]["lr"] = rate * max(share, 0.01)
         optimizer.zero_grad()
         parts = [target.part(i, batch_size) for target in targets]
-        ends = unrolled(own.levels(), list(own.rows), parts)
-        left = [errors(x, part.x_0) for x, part in zip(ends, parts, strict=True)]
-        torch.stack([misfit(e) for e in left]).mean().backward()
+        ends = unrolled(own.levels(), own.rows(), parts)
+        over = [misfit(errors(x, part.x_0)) - part.par for x, part in zip(ends, parts, strict=True)]
+        torch.stack(over).logsumexp(0).backward()
         nn.utils.clip_grad_norm_(own.parameters(), 1.0)
         optimizer.step()
         if progress is not None:
@@ -272,7 +317,7 @@ def tune(
     noted = {k: None if v is None else v[seen] for k, v in given.items()}
     target = Target(denoiser, first.noise_max, x_T[seen] / alpha, truth[seen], noted)
     with frozen(denoiser):
-        rule = fit(first, [target], iterations, batch_size, 0.005, functools.partial(told, "tune"))
+        rule = fit(first, [target], iterations, batch_size, 0.01, functools.partial(told, "tune"))
     return Tuned(rule, name, error(rules[name], unseen), error(rule, unseen))
 
 
