@@ -104,6 +104,7 @@ def test_no_verb_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> Non
         ["doctor", "--device", "cuda:99"],
         ["doctor", "--threads", "0"],
         ["doctor", "--precision", "int8"],
+        ["doctor", "--precision", "auto"],
         ["data", "digits", "--device", "cuda"],
         ["report", "runs/x", "--precision", "float16"],
     ],

@@ -14,6 +14,8 @@ import pytest
 from undiffuse.cli import main
 from undiffuse.cli.progress import Lines
 from undiffuse.cli.watch import Smoothed
+from undiffuse.training import session
+from undiffuse.training.precision import Pace
 from undiffuse.training.run import Run
 
 SMALL = ["--steps", "3", "--batch-size", "16", "--set"]  # as the shared run was made
@@ -39,6 +41,19 @@ def test_plain_lines_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFi
     assert lines[-1].startswith("step 40/40  loss ")
     assert "images/s" in lines[-1]
     assert len(out.splitlines()) == 2
+
+
+def test_a_precision_that_is_measured_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "pace", lambda *_: Pace(float32=0.3, bfloat16=0.2))
+    words = ["train", "moons", "--out", str(tmp_path / "x"), "--steps", "4", *TINY]
+    assert main([*words, "--precision", "auto"]) == 0
+    told = "; bfloat16 is 1.50 times as quick as float32 here: bfloat16\n"
+    assert told in capsys.readouterr().err
+    assert Run(tmp_path / "x").read_config()[0].training.precision == "bfloat16"
+    assert main([*words, "--precision", "auto", "--resume"]) == 0
+    assert "as quick as" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

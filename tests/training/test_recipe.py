@@ -60,7 +60,7 @@ recipes = st.builds(
         betas=st.tuples(small, small),
         clip=st.floats(1e-9, 1e9),
         ema=st.floats(1e-3, 0.279),
-        precision=st.sampled_from(["float32", "bfloat16", "float16"]),
+        precision=st.sampled_from(["float32", "bfloat16", "float16", "auto"]),
     ),
     sampling=st.builds(SamplingOptions, words, st.integers(1, 10**6), st.floats(0, 1e6)),
 )

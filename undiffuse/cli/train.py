@@ -17,7 +17,16 @@ from undiffuse.cli import signals
 from undiffuse.cli.dry_run import show_plan
 from undiffuse.cli.place import check_place
 from undiffuse.cli.progress import progress
-from undiffuse.cli.verb import Machine, Number, Text, Verb, Whole, check_range, check_seed, flags
+from undiffuse.cli.verb import (
+    Number,
+    Text,
+    TrainingMachine,
+    Verb,
+    Whole,
+    check_range,
+    check_seed,
+    flags,
+)
 from undiffuse.cli.watch import beginning, figures, watch
 from undiffuse.errors import UndiffuseError
 from undiffuse.training import recipe as recipes
@@ -97,7 +106,7 @@ class Train(Verb):
         bool,
         arg(help="check everything, tell what it will take, write nothing", help_behavior_hint=""),
     ] = False
-    machine: Annotated[Machine, arg(name="")] = field(default_factory=Machine)
+    machine: Annotated[TrainingMachine, arg(name="")] = field(default_factory=TrainingMachine)
 
     def __post_init__(self) -> None:
         check_range("--steps", self.steps)

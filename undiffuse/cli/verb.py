@@ -53,13 +53,15 @@ class Machine:
         UndiffuseError: a device or a number of threads that cannot be.
     """
 
+    precisions: ClassVar[tuple[str, ...]] = PRECISIONS
+
     device: Annotated[str, arg(metavar="cpu|cuda|cuda:1", help="where to compute")] = "cpu"
     precision: Annotated[
         Text,
         arg(
             metavar="float32|bfloat16|float16",
             help="in which numbers the network computes",
-            help_behavior_hint="(default: float32; in training, the recipe's)",
+            help_behavior_hint="(default: float32)",
         ),
     ] = None
     threads: Annotated[
@@ -74,8 +76,8 @@ class Machine:
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", self.device):
             named = one_line(self.device)
             raise UndiffuseError(f"--device: there is no '{named}'; use cpu, cuda or cuda:1")
-        if self.precision is not None and self.precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
+        if self.precision is not None and self.precision not in self.precisions:
+            known = ", ".join(self.precisions)
             raise UndiffuseError(f"--precision must be one of {known}, not {shown(self.precision)}")
         check_range("--threads", self.threads, most=1024)
 
@@ -108,6 +110,22 @@ class Machine:
         """These options as they would be typed."""
         device = None if self.device == "cpu" else self.device
         return flags(device=device, precision=self.precision, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class TrainingMachine(Machine):
+    """Where and how to train, where the precision may also be left to be measured."""
+
+    precisions: ClassVar[tuple[str, ...]] = (*PRECISIONS, "auto")
+
+    precision: Annotated[
+        Text,
+        arg(
+            metavar="float32|bfloat16|float16|auto",
+            help="in which numbers the network computes; auto: bfloat16 if that is found quicker",
+            help_behavior_hint="(default: the recipe's)",
+        ),
+    ] = None
 
 
 def flags(**options: object) -> list[str]:

@@ -66,9 +66,13 @@ def beginning(session: Session) -> str:
     labels = f" in {facts['classes']} classes" if facts["classes"] else ""
     done = f", from step {session.state.step}" if session.state.step else ""
     skipped = f" ({facts['skipped']} files were left out)" if facts["skipped"] else ""
+    found = ""
+    if session.pace is not None:
+        gain = f"bfloat16 is {session.pace.gain:.2f} times as quick as float32 here"
+        found = f"; {gain}: {options.precision}"
     return (
         f"{facts['source']}: {facts['count']} samples of {shape}{labels}{skipped};"
-        f" a network of {size / 1e6:.2f} M weights, batches of {options.batch_size}{done}"
+        f" a network of {size / 1e6:.2f} M weights, batches of {options.batch_size}{done}{found}"
     )
 
 

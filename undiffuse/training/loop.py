@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from undiffuse import noise
 from undiffuse.data.dataset import Dataset
 from undiffuse.denoiser import Learned
-from undiffuse.errors import RunFailed
+from undiffuse.errors import RunFailed, UndiffuseError
 from undiffuse.objectives.objective import Loss, Objective
 from undiffuse.objectives.times.base import Times
 from undiffuse.training.batches import Batches, Drawn
@@ -29,6 +29,12 @@ from undiffuse.training.course import Course
 from undiffuse.training.ema import EMA
 from undiffuse.training.faults import Fault, fault, memory_told, refuse_damaged
 from undiffuse.training.recipe import DataOptions, TrainingOptions
+
+DTYPES: dict[str, torch.dtype | None] = {
+    "float32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 class Record(NamedTuple):
@@ -60,7 +66,16 @@ class State:
 
     @classmethod
     def new(cls, denoiser: Learned, options: TrainingOptions) -> State:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Raises:
+            UndiffuseError: the precision is still "auto".
+        """
+        if options.precision not in DTYPES:
+            raise UndiffuseError(
+                f"precision must be one of {', '.join(DTYPES)} by now, not '{options.precision}',"
+                " which a Session resolves"
+            )
         optimizer = torch.optim.AdamW(
             denoiser.network.parameters(),
             lr=options.lr,
@@ -120,7 +135,7 @@ def gradient(
     loss is not finite, the parts after it are left out.
     """
     device = next(state.denoiser.network.parameters()).device
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
+    dtype = DTYPES[options.precision]
     state.optimizer.zero_grad(set_to_none=True)
     found: list[Tensor] = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -59,7 +59,7 @@ class TrainingOptions:
     label_dropout: float = 0.1  # share of the labels hidden, for guidance
     time_draws: str = "stratified"  # one time in each 1/B, or "low-discrepancy": at equal distances
     coupling: str = "independent"  # of data and noise, or "optimal-transport" within a batch
-    precision: str = "float32"
+    precision: str = "float32"  # or bfloat16, float16; "auto": bfloat16 where it is found quicker
     accumulate: int = 1  # parts in which a batch goes through the network, for less memory
     skip_limit: int = 10  # steps in a row without a finite gradient that end the run
     checkpoint_every: int = 1000
@@ -94,8 +94,8 @@ class TrainingOptions:
         check(self.time_draws in draws, self, "time_draws", "stratified or low-discrepancy")
         couplings = {"independent", "optimal-transport"}
         check(self.coupling in couplings, self, "coupling", "independent or optimal-transport")
-        known = {"float32", "bfloat16", "float16"}
-        check(self.precision in known, self, "precision", "float32, bfloat16 or float16")
+        known = {"float32", "bfloat16", "float16", "auto"}
+        check(self.precision in known, self, "precision", "float32, bfloat16, float16 or auto")
 
 
 @dataclass(frozen=True)

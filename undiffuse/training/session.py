@@ -37,6 +37,7 @@ from undiffuse.training.faults import out_of_memory
 from undiffuse.training.inherit import Ancestor, find, inherit, recipe_of
 from undiffuse.training.keeper import Keeper, check_room
 from undiffuse.training.loop import Record, State, steps_for, train_steps
+from undiffuse.training.precision import AUTO, Pace, pace
 from undiffuse.training.previews import Stopped, averaged, draw
 from undiffuse.training.recipe import Recipe, Table, to_table
 from undiffuse.training.run import Run
@@ -64,7 +65,8 @@ class Session:
         settings: dotted keys of the recipe and their values, {"training.lr": 1e-3}.
         resume: continue the run in `out` from its newest whole checkpoint (or start it).
         device: "cpu", "cuda", "cuda:1".
-        precision: float32, bfloat16 or float16, in place of the recipe's.
+        precision: float32, bfloat16, float16, or "auto" for the quicker of the first two, in place
+            of the recipe's.
         denoiser: a denoiser of one's own instead of the recipe's network and prediction.
         objective: a loss of one's own instead of the recipe's times and weight.
         from_model: a run or a model to start from instead of random weights; without `recipe`, its
@@ -72,6 +74,7 @@ class Session:
 
     Attributes:
         passed_over: damaged checkpoints that a resumed run, or `from_model`, could not use.
+        pace: what was measured to resolve the precision "auto", if it was.
         stop: set it to end after the step in progress, with a checkpoint.
         tell: called with a sentence about what the disk did not take; it goes to the log
             "undiffuse" unless set.
@@ -124,6 +127,9 @@ class Session:
             keep_memory()
         if len(self.dataset.shape) == 3:
             learned.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pace: Pace | None = None
+        if self.recipe.training.precision == AUTO:
+            self._choose_precision(learned)
         self.state = State.new(learned, self.recipe.training)
         self.steps = None if minutes else self.recipe.training.steps
         self.facts = self.dataset.facts()
@@ -132,6 +138,15 @@ class Session:
             self.origin["from"] = os.fspath(from_model)
         if not (self.run.config.is_file() and self._continue()) and from_model is not None:
             self._inherit(find(from_model))
+
+    def _choose_precision(self, learned: Learned) -> None:
+        """Put what "auto" stands for into the recipe: the run's, or for a new run the quicker."""
+        if self.run.config.is_file():
+            chosen = self.run.read_config()[0].training.precision
+        else:
+            self.pace = pace(learned, self.objective, self.dataset, self.seed, self.recipe)
+            chosen = self.pace.choice
+        self.recipe = self.recipe.changed({"training.precision": chosen})
 
     def _inherit(self, ancestor: Ancestor) -> None:
         if self.origin.setdefault("from_digest", ancestor.digest) != ancestor.digest:
