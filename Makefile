@@ -48,7 +48,7 @@ check: setup
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/guard.py
 
-SLOW := benchmarks/faults.py benchmarks/mutants.py
+SLOW := benchmarks/faults.py benchmarks/mutants.py benchmarks/ablations.py
 bench: setup
 	@set -e; for script in $(filter-out $(SLOW),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 

@@ -23,7 +23,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -33,15 +32,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from budget import TRIAL, steps_for, timed, wanted_labels
 from peer_training import PEERS, Peer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import undiffuse
-from undiffuse import noise, pictures, storage
+from undiffuse import pictures, storage
 from undiffuse.data.dataset import Dataset, from_bytes
 from undiffuse.data.open import open_data
-from undiffuse.training.loop import Record
 
 MARK = "<!-- What follows is written by benchmarks/time_to_quality.py. -->"
 HEAD = """# Time to quality
@@ -66,7 +65,6 @@ ran once, in a process of its own, with one seed.
   whichever scored better.
 
 """
-TRIAL, SKIPPED = 40, 15  # steps from which the pace is taken, and those before them
 AT_ONCE = 100  # samples of a peer
 VARIANTS = {"ema": {}, "raw": {"weights": "raw"}, "guidance 1": {"guidance": 1.0}}
 
@@ -108,36 +106,14 @@ class Ours:
         for budget in plan.budgets:
             place = plan.place(self.name) / str(budget)
             if not (place / "facts.json").is_file():
-                pace = pace or self._timed(plan, dataset, place / "trial", TRIAL)["pace"]
-                steps = max(SKIPPED, round(budget / pace))
-                facts = self._timed(plan, dataset, place / "run", steps)
+                pace = pace or timed(dataset, place / "trial", plan.recipe, TRIAL)["pace"]
+                facts = timed(dataset, place / "run", plan.recipe, steps_for(budget, pace))
                 pace = facts["pace"]
                 storage.write_json(place / "facts.json", facts)
                 told(self.name, plan, budget, facts)
             for variant, options in VARIANTS.items():
                 if self.conditional or variant != "guidance 1":
                     self._draw(plan, dataset, place, variant, dict(options))
-
-    def _timed(self, plan: Plan, dataset: Dataset, run: Path, steps: int) -> dict[str, Any]:
-        """Train so many steps in `run`; CPU-seconds from the first to the last, and of one step."""
-        shutil.rmtree(run, ignore_errors=True)
-        clock: list[float] = [time.process_time()]
-        begun = time.perf_counter()
-
-        def watch(_: Record) -> None:
-            clock.append(time.process_time())
-
-        rare = {"training.sample_every": steps, "training.checkpoint_every": steps}
-        undiffuse.train(dataset, run, plan.recipe, steps=steps, settings=rare, watch=watch)
-        batch_size = undiffuse.training.Run(run).read_config()[0].training.batch_size
-        first = min(SKIPPED, len(clock) // 2)
-        return {
-            "cpu_seconds": clock[-1] - clock[0],
-            "wall_seconds": time.perf_counter() - begun,
-            "steps": steps,
-            "images": steps * batch_size,
-            "pace": (clock[-2] - clock[first]) / (len(clock) - 2 - first),
-        }
 
     def _draw(
         self, plan: Plan, dataset: Dataset, place: Path, variant: str, options: dict[str, Any]
@@ -149,10 +125,7 @@ class Ours:
         model = undiffuse.load(place / "run", weights=options.pop("weights", "ema"))
         if options.get("guidance") == model.sampling["guidance"]:
             return
-        labels = None
-        if dataset.labels is not None:  # as often as in the data, in random order
-            labels = dataset.labels[noise.permutation(0, "labels", len(dataset))]
-            labels = labels.repeat(-(-num // len(labels)))[:num]
+        labels = wanted_labels(dataset, num)
         keep(target, model.sample(num, labels, seed=0, **options), labels)
 
 
