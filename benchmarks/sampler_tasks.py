@@ -89,8 +89,7 @@ def mixture(title: str, points: Tensor, std: float, count: int, heavy: bool = Fa
     """Points smoothed by std."""
     oracle = ud.exact.GaussianMixture(points, None, WIDE, std=std)
     z = noise(count, points.shape[1])
-    tuning = {} if heavy else THOROUGH
-    return Task(title, oracle, z, solver(oracle), distance, tuning, heavy=heavy)
+    return Task(title, oracle, z, solver(oracle), distance, THOROUGH, heavy=heavy)
 
 
 def ring(std: float) -> Task:
@@ -160,10 +159,10 @@ def network(run: Path) -> Task:
 def tasks(images: Path | None, run: Path | None) -> list[Task]:
     """Those whose error is a distance; the heavy ones, which need files, are the last."""
     made = [ring(0.05), ring(0.2), gaussian()]
-    made.append(mixture("Digits smoothed by std 0.3, 64-D", digits(), 0.3, 16))
+    made.append(mixture("Digits smoothed by std 0.3, 64-D", digits(), 0.3, 128))
     if images is not None:
         title = "2,000 MNIST images smoothed by std 0.3, 784-D"
-        made.append(mixture(title, mnist(images), 0.3, 8, heavy=True))
+        made.append(mixture(title, mnist(images), 0.3, 64, heavy=True))
     if run is not None:
         made.append(network(run))
     return made

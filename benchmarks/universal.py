@@ -29,8 +29,10 @@ from torch.nn.functional import avg_pool2d
 import undiffuse as ud
 from undiffuse.denoiser import Denoiser
 from undiffuse.grids.universal import TABLE, noise_levels, refined, table
+from undiffuse.model import Model
 from undiffuse.samplers.non_stationary import NonStationary
 from undiffuse.samplers.tuning import (
+    SAY,
     Parameters,
     Target,
     errors,
@@ -51,6 +53,8 @@ class Side(Denoiser):
     """T denoisers side by side: sample number i is for the one of number i mod T."""
 
     schedule = RANGE
+    lowest, highest = 1e-5, math.inf  # noise levels that it knows
+    fewest = 1  # steps that can be good at it; fewer are fitted without
 
     def __init__(self, many: int, size: int) -> None:
         super().__init__()
@@ -105,6 +109,29 @@ class Guided(Side):
         return null + self.weight * (given - null)
 
 
+class Network(Side):
+    """A learned denoiser, which is not as smooth as the exact ones."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(1, math.prod(model.shape))
+        self.shape, self.learned = model.shape, model.under(RANGE).requires_grad_(False)
+        self.highest, self.lowest = (math.exp(-v / 2) for v in model.denoiser.log_snr_range)
+
+    def denoise(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        images = x_t.reshape(-1, *self.shape).float()
+        return self.learned(images, t).double().reshape(x_t.shape)
+
+
+def network(run: Path, file: Path) -> Network:
+    """A small network that knows a file's images at half their size; trained if it is not there."""
+    if not run.exists():
+        x = np.load(file, allow_pickle=False)["train_images"]
+        images = avg_pool2d(torch.from_numpy(x)[:, None].float() / 127.5 - 1, 2)
+        settings = {"network.width": 32}
+        ud.train(images, run, "mnist", steps=2500, batch_size=128, settings=settings)
+    return Network(ud.load(run))
+
+
 def family(files: list[Path]) -> list[Side]:
     draw = torch.Generator().manual_seed(0)
 
@@ -134,8 +161,10 @@ def family(files: list[Path]) -> list[Side]:
         mixtures(12, 24, 4, 0.04, 0.4),
         mixtures(6, 64, 16, 0.05, 0.4),
         mixtures(4, 200, 64, 0.1, 0.4),
-        mixtures(4, 32, 48, 0.004, 0.02),  # as thin as what a network learns of pictures
     ]
+    thin = mixtures(4, 32, 48, 0.004, 0.02)  # as what a network learns of pictures
+    thin.fewest = 8
+    made.append(thin)
     for many in (8, 8):
         spread = -uniform(0, 4.5, many, 1, 1) * torch.linspace(0, 1, 48)
         scale = log_uniform(0.3, 1.2, many, 1, 1)
@@ -164,7 +193,8 @@ def targets(sides: list[Side]) -> list[Target]:
     for side, start in zip(sides, itertools.cycle(STARTS)):
         shape = COUNT * side.many, side.size
         y_T = start * torch.randn(shape, generator=draw, dtype=torch.float64)
-        grid = ud.grids.LogSNR(noise_max=start, noise_min=1e-5)
+        start = min(start, side.highest)
+        grid = ud.grids.LogSNR(noise_max=start, noise_min=side.lowest)
         x_0 = ud.sample(side, shape, "exponential-adams(order=4)", 600, grid, x_T=y_T)
         made.append(Target(side, start, y_T, x_0, {}))
     return made
@@ -207,10 +237,11 @@ def stretched_row(near: int, steps: int, longest: int) -> NonStationary:
 
 
 def begin(goals: list[Target], rules: list[NonStationary], longest: int) -> NonStationary:
-    """The rule that leaves least over the pars."""
+    """The rule with which `fit` has least left to do."""
 
     def left(rule: NonStationary) -> float:
-        return float(torch.tensor(scores(goals, rule)).logsumexp(0))
+        over = torch.tensor(scores(goals, rule))
+        return float((over + SAY * over.relu()).mean())
 
     return remembering(min(rules, key=left), longest)
 
@@ -224,19 +255,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, help=".npz files of images")
     parser.add_argument("--steps", default="5,8,10,15,20", help="numbers of steps")
+    parser.add_argument("--run", type=Path, default=Path("runs/universal"), help="of the network")
     parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--rate", type=float, default=0.01, help="of Adam, at the beginning")
     parser.add_argument("--batch", type=int, default=48, help="a multiple of 24")
     parser.add_argument("--longest", type=int, default=0, help="values that a step remembers")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    learned = network(options.run, options.files[0])
     torch.set_default_dtype(torch.float64)
-    goals = targets(family(options.files))
+    goals = targets([*family(options.files), learned])
     for steps in map(int, options.steps.split(",")):
         begun = time.perf_counter()
         longest = options.longest or (12 if steps <= 12 else 6)
         fixed = classical(steps)
-        compared = with_pars(goals, fixed)
+        within = [goal for goal in goals if goal.denoiser.fewest <= steps]
+        compared = with_pars(within, fixed)
         known = sorted((n for n in table() if n > 2), key=lambda n: abs(math.log(n / steps)))
         rows = [stretched_row(n, steps, longest) for n in known[:2]]
         first = begin(compared, [*fixed, *rows], longest)

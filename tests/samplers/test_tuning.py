@@ -10,11 +10,10 @@ import torch
 import undiffuse as ud
 from undiffuse import catalogue
 from undiffuse.denoiser import Denoiser
-from undiffuse.samplers.non_stationary import NonStationary
+from undiffuse.samplers.non_stationary import NonStationary, adams_weights
 from undiffuse.samplers.tuning import (
     Parameters,
     Target,
-    adams_weights,
     candidates,
     errors,
     fit,

@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from numpy.polynomial import Polynomial
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from undiffuse.catalogue import check, finite
@@ -206,3 +208,24 @@ def to_zero(knots: Sequence[float]) -> list[float]:
         scale = knots[0] * math.prod(knot - other for other in others)
         means.append(float(basis.integ()(knots[0])) / scale)
     return means
+
+
+def adams_weights(knots: Tensor, end: Tensor | None) -> Tensor:
+    """The weights of `NonStationary.adams` in a step, differentiable in the levels' logarithms.
+
+    knots is [p], the newest first; the step goes from the first of them to `end`, or, if that is
+    None, to sigma = 0. The result is [p] and sums to 1.
+    """
+    place, share = (torch.tensor(v).to(knots) for v in leggauss(8))
+    if end is None:  # a polynomial in sigma/alpha, of at most three values
+        knots = knots[:NODES].exp()
+        points, share = knots[0] * (place + 1) / 2, share / 2
+    else:  # one in its logarithm
+        points = knots[0] + (end - knots[0]) * (place + 1) / 2
+        share = share * (points - knots[0]).exp()
+        share = share / share.sum()
+    bases = []
+    for j in range(len(knots)):
+        others = torch.cat([knots[:j], knots[j + 1 :]])
+        bases.append(((points[:, None] - others) / (knots[j] - others)).prod(1))
+    return torch.stack(bases) @ share

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,11 +31,12 @@ from undiffuse.grids.universal import table
 from undiffuse.noise import Stream
 from undiffuse.samplers.base import Sampler
 from undiffuse.samplers.loop import sample, start
-from undiffuse.samplers.non_stationary import NODES, NonStationary, rounded
+from undiffuse.samplers.non_stationary import NonStationary, adams_weights, rounded
 from undiffuse.schedules.base import Schedule
 from undiffuse.schedules.levels import level
 
 FLOOR = 1e-7  # errors below are rounding
+SAY = 3  # what a target above its par has beside what all have
 
 
 class Tuned(NamedTuple):
@@ -115,27 +115,6 @@ class Parameters(nn.Module):
         return NonStationary(levels, weights, rounded(math.exp(self.first)))
 
 
-def adams_weights(knots: Tensor, end: Tensor | None) -> Tensor:
-    """What `NonStationary.adams` takes for a step, differentiable in the levels' logarithms.
-
-    knots is [p], the newest first; the step goes from the first of them to `end`, or, if that is
-    None, to sigma = 0. The result is [p] and sums to 1.
-    """
-    place, share = (torch.tensor(v).to(knots) for v in np.polynomial.legendre.leggauss(8))
-    if end is None:  # a polynomial in sigma/alpha, of at most three values
-        knots = knots[:NODES].exp()
-        points, share = knots[0] * (place + 1) / 2, share / 2
-    else:  # one in its logarithm
-        points = knots[0] + (end - knots[0]) * (place + 1) / 2
-        share = share * (points - knots[0]).exp()
-        share = share / share.sum()
-    bases = []
-    for j in range(len(knots)):
-        others = torch.cat([knots[:j], knots[j + 1 :]])
-        bases.append(((points[:, None] - others) / (knots[j] - others)).prod(1))
-    return torch.stack(bases) @ share
-
-
 def unrolled(levels: Tensor, rows: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
     """x_0 of the rule for each target, [N, ...], differentiable in its levels and weights.
 
@@ -204,7 +183,7 @@ def fit(
 
     Args:
         rule: where to begin; it has the lengths of the rows.
-        targets: what to fit; what is left of each, over its par, is summed.
+        targets: what to fit, each with equal say, and with more where more than par is left.
         iterations: steps of Adam; the rate falls to almost nothing along half a cosine.
         batch_size: samples of each target in a step.
         rate: of Adam, at the beginning.
@@ -221,7 +200,8 @@ def fit(
         parts = [target.part(i, batch_size) for target in targets]
         ends = unrolled(own.levels(), own.rows(), parts)
         over = [misfit(errors(x, part.x_0)) - part.par for x, part in zip(ends, parts, strict=True)]
-        torch.stack(over).logsumexp(0).backward()
+        left = torch.stack(over)
+        (left + SAY * left.relu()).mean().backward()
         nn.utils.clip_grad_norm_(own.parameters(), 1.0)
         optimizer.step()
         if progress is not None:
