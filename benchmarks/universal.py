@@ -44,7 +44,7 @@ from undiffuse.samplers.tuning import (
 from undiffuse.samplers.universal import gain, padded, rule, stretched
 
 STARTS = (80.0, 152.0)
-LOWS, RHOS, ORDERS = (0.002, 0.004, 0.01, 0.03), (7, 12, 1000), (3, 4, 5, 6)
+LOWS, RHOS, ORDERS = (0.003, 0.005, 0.01, 0.03), (7, 12, 1000), (3, 4, 5, 6)  # none below 0.002
 COUNT = 64  # samples of each denoiser
 RANGE = ud.schedules.VE(sigma_min=1e-7, sigma_max=200.0)
 
