@@ -287,7 +287,7 @@ def report(plan: Plan, docs: Path | None) -> None:
         page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else "# Ablations\n"
     )
     text = "\n".join(tables([r for runs in every for r in runs]))
-    page.write_text(f"{above.partition(MARK)[0]}{MARK}\n{text}\n", encoding="utf-8")
+    page.write_text(f"{above}{MARK}\n{text}\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """Make the table of the default sampler: noise levels and weights for each number of steps.
 
-They are fitted (`samplers/tuning.py`) to a family of closed-form denoisers, from sigma = 80 and
-from 152, where VP begins. None of them is a task of `benchmarks/samplers.py`; pictures come from
-files of images that the comparison does not use. What is left of each counts in shares of what the
-best of 48 classical rules leaves there, so that none is given up for the sake of the others.
+They are fitted (`samplers/tuning.py`) to a family of closed-form denoisers and a small network,
+from sigma = 80 and from 152, where VP begins. None of them is a task of `benchmarks/samplers.py`;
+pictures come from files of images that the comparison does not use. What is left of each counts in
+shares of what the best of 48 classical rules leaves there, so that none is given up for the sake of
+the others.
 
     python benchmarks/universal.py fashion_mnist.npz cifar10.npz --steps 5,8,10
 
@@ -32,13 +33,13 @@ from undiffuse.grids.universal import TABLE, noise_levels, refined, table
 from undiffuse.model import Model
 from undiffuse.samplers.non_stationary import NonStationary
 from undiffuse.samplers.tuning import (
-    SAY,
     Parameters,
     Target,
     errors,
     fit,
     misfit,
     remembering,
+    together,
     unrolled,
 )
 from undiffuse.samplers.universal import gain, padded, rule, stretched
@@ -240,8 +241,7 @@ def begin(goals: list[Target], rules: list[NonStationary], longest: int) -> NonS
     """The rule with which `fit` has least left to do."""
 
     def left(rule: NonStationary) -> float:
-        over = torch.tensor(scores(goals, rule))
-        return float((over + SAY * over.relu()).mean())
+        return float(together(torch.tensor(scores(goals, rule))))
 
     return remembering(min(rules, key=left), longest)
 

@@ -171,6 +171,11 @@ def misfit(left: Tensor) -> Tensor:
     return 0.75 * left.log().mean() + 0.125 * left.square().mean().log()
 
 
+def together(over: Tensor) -> Tensor:
+    """What several targets leave over their pars, [K], as one number to lower."""
+    return (over + SAY * over.relu()).mean()
+
+
 def fit(
     rule: NonStationary,
     targets: Sequence[Target],
@@ -200,8 +205,7 @@ def fit(
         parts = [target.part(i, batch_size) for target in targets]
         ends = unrolled(own.levels(), own.rows(), parts)
         over = [misfit(errors(x, part.x_0)) - part.par for x, part in zip(ends, parts, strict=True)]
-        left = torch.stack(over)
-        (left + SAY * left.relu()).mean().backward()
+        together(torch.stack(over)).backward()
         nn.utils.clip_grad_norm_(own.parameters(), 1.0)
         optimizer.step()
         if progress is not None:
