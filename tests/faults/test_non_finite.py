@@ -72,7 +72,7 @@ def into_a_weight(session: Session, value: float) -> None:
 
 def into_a_moment(session: Session, value: float) -> None:
     parameter = list(session.state.denoiser.network.parameters())[2]
-    session.state.optimizer.state[parameter]["exp_avg"].view(-1)[0] = value
+    session.state.optimizers[0].state[parameter]["exp_avg"].view(-1)[0] = value
 
 
 LASTING = (into_a_weight, into_a_moment)
@@ -156,7 +156,7 @@ def held(session: Session) -> list[Tensor]:
     """Weights, average, moments and their counters, as they are now."""
     state = session.state
     held = [*state.denoiser.network.state_dict().values(), *state.ema.weights.values()]
-    held += [v for moments in state.optimizer.state.values() for v in moments.values()]
+    held += [v for moments in state.optimizers[0].state.values() for v in moments.values()]
     return [value.clone() for value in held]
 
 

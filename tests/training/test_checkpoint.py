@@ -43,9 +43,9 @@ def test_restore_puts_everything_back(
         assert all(torch.equal(mine[k], other[k]) for k in other)
     pairs = zip(fresh.denoiser.parameters(), state.denoiser.parameters(), strict=True)
     for p, q in pairs:
-        assert fresh.optimizer.state[p].keys() == state.optimizer.state[q].keys()
-        for key, value in state.optimizer.state[q].items():
-            assert torch.equal(fresh.optimizer.state[p][key], value)
+        assert fresh.optimizers[0].state[p].keys() == state.optimizers[0].state[q].keys()
+        for key, value in state.optimizers[0].state[q].items():
+            assert torch.equal(fresh.optimizers[0].state[p][key], value)
 
 
 def test_the_average_is_not_the_network(tmp_path: Path, state: State) -> None:
@@ -72,7 +72,7 @@ def test_a_parameter_without_a_gradient_has_no_moments(tmp_path: Path, state: St
     folder = checkpoint.save(tmp_path, state, {}, {})
     assert not any("idle" in name for name in storage.tensors(folder, "optimizer"))
     checkpoint.restore(folder, state)
-    assert not state.optimizer.state[idle]
+    assert not state.optimizers[0].state[idle]
 
 
 def saved(run: Path, state: State, steps: list[int]) -> None:
@@ -152,7 +152,7 @@ def test_what_is_written_is_read_back(
 def test_a_state_that_is_not_finite_is_named(state: State) -> None:
     checkpoint.check_finite(state)
     parameter = state.denoiser.network.head.weight
-    state.optimizer.state[parameter]["exp_avg_sq"].view(-1)[0] = torch.inf
+    state.optimizers[0].state[parameter]["exp_avg_sq"].view(-1)[0] = torch.inf
     with pytest.raises(RunFailed, match=r"the optimiser's 'exp_avg_sq/head\.weight' is not finite"):
         checkpoint.check_finite(state)
     state.ema.weights["head.weight"].view(-1)[0] = torch.nan

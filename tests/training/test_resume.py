@@ -242,6 +242,6 @@ def test_moments_keep_the_layout_of_their_parameter(
     stored = storage.tensors(tmp_path / "run/checkpoints/step-00000001", "optimizer")
     for name, parameter in state.denoiser.network.named_parameters():
         for key in ("exp_avg", "exp_avg_sq"):
-            moment = state.optimizer.state[parameter][key]
+            moment = state.optimizers[0].state[parameter][key]
             assert moment.stride() == parameter.stride()
             assert torch.equal(moment, stored[f"{key}/{name}"])

@@ -177,7 +177,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     with pytest.raises(RunFailed, match=r"6 steps in a row were skipped, .* the gradient is"):
         list(session.records())
     assert own.network.p.item() == 0
-    assert not session.state.optimizer.state[own.network.p]
+    assert not session.state.optimizers[0].state[own.network.p]
 
 
 @dataclass(eq=False)

@@ -3,7 +3,7 @@ r"""Checkpoints: the whole state of a run, in a folder that proves its own compl
     checkpoints/step-00001000/
         weights.safetensors     the network
         ema.safetensors         its moving average, which samples are drawn from
-        optimizer.safetensors   AdamW's moments
+        optimizer.safetensors   what the optimisers remember
         model.json              every object that makes the weights a denoiser, facts about the data
         state.json              step, seed, how the run has gone, times that learn from losses
         manifest.json           sizes and sha256 of the files above
@@ -22,12 +22,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from undiffuse import storage
 from undiffuse.catalogue import build, describe
 from undiffuse.errors import RunFailed, UndiffuseError
+from undiffuse.training import optimizers
 from undiffuse.training.course import Course
 from undiffuse.training.faults import not_finite
 from undiffuse.training.loop import State
@@ -52,7 +50,7 @@ def save(run: Path, state: State, model: Mapping[str, Any], facts: Mapping[str, 
         {
             "weights": state.denoiser.network.state_dict(),
             "ema": state.ema.weights,
-            "optimizer": _moments(state),
+            "optimizer": optimizers.moments(state.optimizers, state.denoiser.network),
         },
         {
             "model": model,
@@ -81,7 +79,7 @@ def check_finite(state: State) -> None:
         {
             "the weight": state.denoiser.network.state_dict(),
             "the averaged weight": state.ema.weights,
-            "the optimiser's": _moments(state),
+            "the optimiser's": optimizers.moments(state.optimizers, state.denoiser.network),
         }
     )
     if found is not None:
@@ -168,7 +166,9 @@ def restore(folder: Path, state: State) -> dict[str, Any]:
     try:
         state.denoiser.network.load_state_dict(storage.tensors(folder, "weights"))
         state.ema.load(storage.tensors(folder, "ema"))
-        _restore_moments(state, storage.tensors(folder, "optimizer"))
+        optimizers.restore(
+            state.optimizers, state.denoiser.network, storage.tensors(folder, "optimizer")
+        )
         if facts["scaler"]:
             state.scaler.load_state_dict(facts["scaler"])
         state.times = build(facts["times"], "objectives.times")
@@ -179,26 +179,3 @@ def restore(folder: Path, state: State) -> dict[str, Any]:
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UndiffuseError(f"{folder} does not belong to this network: {error}") from error
     return facts
-
-
-def _moments(state: State) -> dict[str, Tensor]:
-    return {
-        f"{key}/{name}": torch.as_tensor(value)
-        for name, parameter in state.denoiser.network.named_parameters()
-        for key, value in state.optimizer.state[parameter].items()
-    }
-
-
-def _restore_moments(state: State, stored: Mapping[str, Tensor]) -> None:
-    for name, parameter in state.denoiser.network.named_parameters():
-        if f"step/{name}" in stored:  # a parameter that no loss depends on has no moments
-            state.optimizer.state[parameter] = {
-                "step": stored[f"step/{name}"].to(parameter.device),
-                "exp_avg": _laid_out(stored[f"exp_avg/{name}"], parameter),
-                "exp_avg_sq": _laid_out(stored[f"exp_avg_sq/{name}"], parameter),
-            }
-
-
-def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """`value` in the parameter's memory format: fused AdamW goes through both by address."""
-    return torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -28,6 +28,7 @@ from undiffuse.training.batches import Batches, Drawn
 from undiffuse.training.course import Course
 from undiffuse.training.ema import EMA
 from undiffuse.training.faults import Fault, fault, memory_told, refuse_damaged
+from undiffuse.training.optimizers import Optimizers, make
 from undiffuse.training.recipe import DataOptions, TrainingOptions
 
 DTYPES: dict[str, torch.dtype | None] = {
@@ -57,7 +58,7 @@ class State:
     """All that changes while learning."""
 
     denoiser: Learned
-    optimizer: torch.optim.AdamW
+    optimizers: Optimizers
     ema: EMA
     scaler: torch.amp.GradScaler  # of the loss, for float16
     step: int = 0
@@ -76,16 +77,10 @@ class State:
                 f"precision must be one of {', '.join(DTYPES)} by now, not '{options.precision}',"
                 " which a Session resolves"
             )
-        optimizer = torch.optim.AdamW(
-            denoiser.network.parameters(),
-            lr=options.lr,
-            betas=options.betas,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
+        optimizers = make(denoiser.network, options)
         device = next(denoiser.network.parameters()).device.type
         scaler = torch.amp.GradScaler(device, enabled=options.precision == "float16")
-        return cls(denoiser, optimizer, EMA(denoiser.network, options.ema), scaler)
+        return cls(denoiser, optimizers, EMA(denoiser.network, options.ema), scaler)
 
 
 def learning_rate(step: int, steps: int, options: TrainingOptions) -> float:
@@ -118,10 +113,12 @@ def attempt(
     loss = float(losses.mean())
     if not math.isfinite(loss):
         return Outcome(losses, loss, math.nan)
-    state.scaler.unscale_(state.optimizer)
+    for optimizer in state.optimizers:
+        state.scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(parameters, options.clip))
     if math.isfinite(norm):
-        state.scaler.step(state.optimizer)
+        for optimizer in state.optimizers:
+            state.scaler.step(optimizer)
     state.scaler.update()  # float16 lowers its scale where the norm was not finite
     return Outcome(losses, loss, norm)
 
@@ -136,7 +133,7 @@ def gradient(
     """
     device = next(state.denoiser.network.parameters()).device
     dtype = DTYPES[options.precision]
-    state.optimizer.zero_grad(set_to_none=True)
+    state.denoiser.network.zero_grad(set_to_none=True)
     found: list[Tensor] = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(noise.integer(seed, "dropout", state.step))
@@ -176,8 +173,9 @@ def train_steps(
     while state.step < steps:
         begun, n = time.perf_counter(), state.step
         drawn, rate = batches.at(n), learning_rate(n, steps, options)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         with memory_told(n + 1, options):
             losses, loss, norm = came = attempt(state, objective, drawn, seed, options)
         wrong = _fault(state, objective, drawn, came, options)

@@ -49,7 +49,8 @@ class TrainingOptions:
 
     steps: int = 2000
     batch_size: int = 128
-    lr: float = 2e-3  # highest learning rate of AdamW
+    optimizer: str = "adamw"  # or "muon", for all weights but biases and scales
+    lr: float = 2e-3  # highest learning rate
     warmup: int = 50  # steps until it is reached; it then decays (cosine) to lr_end
     lr_end: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.99)
@@ -94,6 +95,7 @@ class TrainingOptions:
         check(self.time_draws in draws, self, "time_draws", "stratified or low-discrepancy")
         couplings = {"independent", "optimal-transport"}
         check(self.coupling in couplings, self, "coupling", "independent or optimal-transport")
+        check(self.optimizer in {"adamw", "muon"}, self, "optimizer", "adamw or muon")
         known = {"float32", "bfloat16", "float16", "auto"}
         check(self.precision in known, self, "precision", "float32, bfloat16, float16 or auto")
 
