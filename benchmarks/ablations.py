@@ -54,6 +54,7 @@ CHANGES: dict[str, Settings] = {
     "times-0.4-1.2": times(-0.4, 1.2),
     "times-0.4-1.6": times(-0.4, 1.6),
     "times-0-1.2": times(0.0, 1.2),
+    "times+0.4-1.2": times(0.4, 1.2),
     "times-uniform-log-snr": {
         "times": {"name": "uniform-log-snr", "noise_min": 0.01, "noise_max": 40.0}
     },
@@ -76,11 +77,14 @@ CHANGES: dict[str, Settings] = {
         "times": {"name": "uniform"},
         "weight": {"name": "v"},
     },
+    "adamw": {"training.optimizer": "adamw"},
+    "muon": {"training.optimizer": "muon"},
     "lr-1e-3": {"training.lr": 1e-3},
     "lr-2e-3": {"training.lr": 2e-3},
     "lr-3e-3": {"training.lr": 3e-3},
     "lr-4e-3": {"training.lr": 4e-3},
     "lr-6e-3": {"training.lr": 6e-3},
+    "lr-8e-3": {"training.lr": 8e-3},
     "warmup-20": {"training.warmup": 20},
     "warmup-100": {"training.warmup": 100},
     "beta2-0.95": {"training.betas": [0.9, 0.95]},
@@ -137,6 +141,9 @@ class Plan(NamedTuple):
         """Where its figures are; after the seed the name says all that they depend on."""
         what, start = digest(choices(recipe)), digest(choices(self.base))
         return self.place / f"{change}-{seed}-{self.budget:g}-{what}-from-{start}.json"
+
+
+BEFORE = {"training.optimizer": "adamw"}  # what records say nothing of, since it was the only one
 
 
 def choices(recipe: Recipe) -> Settings:
@@ -241,7 +248,7 @@ def tables(records: list[dict[str, Any]]) -> Iterator[str]:
         groups.setdefault((r["data"], r["recipe"], r["budget"], digest(r["base"])), []).append(r)
     for (data, name, budget, _), mine in groups.items():
         yield from ("", f"## {data}: recipe {name}, {budget:g} CPU-seconds", "")
-        today, base = choices(shelf.read(name)), mine[0]["base"]
+        today, base = choices(shelf.read(name)), {**BEFORE, **mine[0]["base"]}
         keys = [k for k in sorted({*today, *base}) if today.get(k) != base.get(k)]
         keys = [k for k in keys if "data" not in (today.get(k), base.get(k))]
         other = ", ".join(f"`{k} = {json.dumps(base.get(k))}`" for k in keys)

@@ -74,8 +74,8 @@ class Plan(NamedTuple):
 
     data: str
     budgets: tuple[int, ...]
-    num: int  # samples of a peer, and of our raw weights
-    many: int  # samples of ours
+    num: int  # samples of a peer, and of our raw weights or with guidance
+    many: int  # samples of ours without guidance
     calls: int  # of a peer's sampler
     recipe: str
     work: Path
@@ -118,13 +118,15 @@ class Ours:
     def _draw(
         self, plan: Plan, dataset: Dataset, place: Path, variant: str, options: dict[str, Any]
     ) -> None:
-        num = plan.num if variant == "raw" else plan.many
         target = place / f"{variant.replace(' ', '-')}.npz"
         if target.is_file():
             return
         model = undiffuse.load(place / "run", weights=options.pop("weights", "ema"))
-        if options.get("guidance") == model.sampling["guidance"]:
+        guided = self.conditional and model.sampling["guidance"] != 1
+        if variant == "guidance 1" and not guided:
             return
+        plain = variant == "guidance 1" or (variant == "ema" and not guided)
+        num = plan.many if plain else plan.num
         labels = wanted_labels(dataset, num)
         keep(target, model.sample(num, labels, seed=0, **options), labels)
 
@@ -328,7 +330,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["digits"], help="names or .npz files")
     parser.add_argument("--budgets", nargs="+", type=int, default=[10], help="CPU-seconds")
     parser.add_argument("--num", type=int, default=500, help="samples of each system")
-    parser.add_argument("--many", type=int, default=5000, help="samples of ours in all")
+    parser.add_argument("--many", type=int, default=5000, help="samples of ours without guidance")
     parser.add_argument("--calls", type=int, default=50, help="network calls of a peer's sampler")
     parser.add_argument("--recipe", help="ours (default: mnist, or digits for digits)")
     parser.add_argument("--threads", type=int, default=2)

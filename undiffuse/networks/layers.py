@@ -1,9 +1,10 @@
 """The layers that networks are put together from, in one, two or three dimensions.
 
 Every layer takes x of shape [B, C, *S] with one to three axes of positions S; only `convolution`
-knows that torch has a class for each number of them. Nothing mixes the samples of a batch. Axes
-stay where they are and the channels may lie last in memory (`torch.channels_last`): no layer
-breaks that order, which is the quick one for convolutions on CPUs.
+and `downsample` know that torch has one of theirs for each number of them. Nothing mixes the
+samples of a batch. Axes stay where they are and the channels may lie last in memory
+(`torch.channels_last`): no layer breaks that order, which is the quick one for convolutions on
+CPUs.
 
 A residual branch ends in a layer of zeros, so a fresh network starts as a chain of identities.
 """
@@ -169,7 +170,8 @@ def join_heads(h: Tensor) -> Tensor:
 
 def downsample(x: Tensor) -> Tensor:
     """Half the size along every axis of positions (which must be even), by means over 2^dims."""
-    y: Tensor = F.interpolate(x, scale_factor=0.5, mode="area")
+    pools = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)  # "area" does not compile for any size
+    y: Tensor = pools[x.ndim - 3](x, 2)
     return y
 
 
@@ -210,7 +212,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     >>> pad_to_multiple(torch.ones(1, 1, 7, 1), 4).shape
     torch.Size([1, 1, 8, 4])
     """
-    missing = [-size % multiple for size in x.shape[2:]]
+    missing = [-(-size // multiple) * multiple - size for size in x.shape[2:]]
     if not any(missing):
         return x
     ends = [n for amount in reversed(missing) for n in (0, amount)]  # the last axis comes first
