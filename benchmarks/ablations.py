@@ -198,6 +198,7 @@ def pace(plan: Plan, dataset: Dataset, recipe: Recipe) -> float:
     """CPU-seconds a step; measured once for all recipes whose steps do the same work."""
     training = recipe.training
     work = [recipe.network, training.batch_size, training.coupling, training.accumulate]
+    work += [training.optimizer, training.precision]
     target = plan.place / f"pace-{digest(work)}.json"
     if not target.is_file():
         storage.write_json(target, timed(dataset, plan.place / "trial", recipe, TRIAL))

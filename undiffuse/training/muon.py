@@ -36,16 +36,16 @@ def orthogonal(x: Tensor) -> Tensor:
     if x.shape[-2] > x.shape[-1]:
         return orthogonal(x.mT).mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-    gram = x @ x.mT
+    gram = torch.bmm(x, x.mT)
     a, b, c = 3.4445, -4.7750, 2.0315
     product: Tensor | None = None
     for _ in range(STEPS):
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = factor if product is None else factor @ product
-        gram = factor @ gram @ factor
+        product = factor if product is None else torch.bmm(factor, product)
+        gram = torch.bmm(torch.bmm(factor, gram), factor)
     assert product is not None
-    return product @ x
+    return torch.bmm(product, x)
 
 
 class Muon(torch.optim.Optimizer):
