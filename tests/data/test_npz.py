@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from undiffuse.data import Npz
+from undiffuse.data.open import open_data
 from undiffuse.errors import UndiffuseError
 
 GREY = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -28,6 +30,26 @@ def test_grey_images(tmp_path: Path) -> None:
     found = Npz(saved(tmp_path, images=GREY)).open()
     assert (len(found), found.shape, found.labels, found.class_names) == (3, (1, 4, 5), None, ())
     assert np.array_equal(back(found.batch([2, 0]).x)[..., 0], GREY[[2, 0]])
+
+
+def test_images_are_scaled_as_those_of_a_folder(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 20, 3), dtype=np.uint8)
+    (tmp_path / "folder").mkdir()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "folder" / f"{number}.png")
+    wanted = open_data(tmp_path / "folder", size=6)
+    found = open_data(saved(tmp_path, train_images=pixels, test_images=pixels), size=6)
+    assert found.shape == wanted.shape == (3, 6, 6)
+    assert torch.equal(found.batch([0, 1]).x, wanted.batch([0, 1]).x)
+    assert found.held_out is not None
+    assert torch.equal(found.held_out.batch([1]).x, wanted.batch([1]).x)
+
+
+def test_a_size_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UndiffuseError, match="size must be a whole number of pixels"):
+        Npz(saved(tmp_path, images=GREY), size=0)
+    with pytest.raises(UndiffuseError, match="vectors, which cannot be scaled to a size"):
+        Npz(saved(tmp_path, vectors=np.zeros((3, 2), np.float32)), size=4).open()
 
 
 def test_colour_images_with_labels(tmp_path: Path) -> None:

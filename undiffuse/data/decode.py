@@ -98,7 +98,7 @@ def decode(path: str, *, size: int | None = None, channels: int | None = None) -
         if channels is not None:
             plain = plain.convert({1: "L", 3: "RGB"}[channels])
         if size is not None:
-            plain = _square(plain, size)
+            plain = square(plain, size)
         pixels = np.array(plain, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[..., None]  # [H, W] -> [H, W, 1]
 
@@ -185,7 +185,7 @@ def _from_float(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * 255).astype(np.uint8))
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def square(image: Image.Image, size: int) -> Image.Image:
     """Scale the short side to `size` and keep the middle; only the middle is ever scaled."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2

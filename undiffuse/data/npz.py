@@ -6,7 +6,8 @@ Three sets of names are understood:
     train_images [, train_labels, test_images, test_labels, class_names]
     vectors [, labels]                                         points [N, D]
 
-Images are uint8 [N, H, W] or [N, H, W, C]. `images` of floats [N, D] are vectors too, which is
+Images are uint8 [N, H, W] or [N, H, W, C]; `size` scales their short side to so many pixels and
+keeps the middle square, as for a folder. `images` of floats [N, D] are vectors too, which is
 what `undiffuse sample` writes for them. Labels are integers 0 ... K-1, one for each sample.
 """
 
@@ -20,9 +21,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from undiffuse.catalogue import check
 from undiffuse.data.dataset import Dataset, InMemory
+from undiffuse.data.decode import square
 from undiffuse.data.source import Source
 from undiffuse.errors import UndiffuseError
 
@@ -39,6 +43,11 @@ class Npz(Source):
     reads: ClassVar[str] = "an .npz file"
 
     path: str
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.size, int) and 1 <= self.size <= 8192
+        check(self.size is None or whole, self, "size", "a whole number of pixels, 1 to 8192")
 
     @classmethod
     def accepts(cls, path: Path) -> bool:
@@ -94,6 +103,8 @@ class Npz(Source):
         if array.size == 0:
             raise self._error(f"{shown}, so it holds no samples")
         if key != "train_images" and array.ndim == 2 and array.dtype.kind == "f":
+            if self.size is not None:
+                raise self._error(f"{shown}, vectors, which cannot be scaled to a size")
             with np.errstate(over="ignore"):
                 vectors = np.ascontiguousarray(array, dtype=np.float32)
             if not np.isfinite(vectors).all():
@@ -114,7 +125,14 @@ class Npz(Source):
             raise self._error(
                 f"{shown} has its channels first; turn it with .transpose(0, 2, 3, 1)"
             )
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.ascontiguousarray(self._scaled(array)))
+
+    def _scaled(self, array: NDArray[Any]) -> NDArray[Any]:
+        if self.size is None or array.shape[1:3] == (self.size, self.size):
+            return array
+        planes = np.moveaxis(array, -1, 1).reshape(-1, *array.shape[1:3])  # [N C, H, W]
+        scaled = np.stack([np.asarray(square(Image.fromarray(p), self.size)) for p in planes])
+        return np.moveaxis(scaled.reshape(len(array), -1, self.size, self.size), 1, -1)
 
     def _class_names(self, arrays: Arrays, prefix: str) -> tuple[str, ...]:
         """The names written in the file, or "0", "1", ... for the labels that occur."""
