@@ -132,6 +132,7 @@ class Plan(NamedTuple):
     num: int  # samples
     weights: tuple[str, ...]  # ema, raw
     work: Path
+    judged_by: Dataset  # whose labels the judge of samples has learned
 
     @property
     def place(self) -> Path:
@@ -210,10 +211,10 @@ def score(plan: Plan, dataset: Dataset, run: Path) -> dict[str, Any]:
 
     Where there are fewer held-out samples than made ones, figures are means over parts as large.
     """
-    features = kept(dataset, plan.place / "judge")
-    judge = classifier.fit(dataset, dataset.held_out, 0, features)
+    known = plan.judged_by
+    features = kept(known, plan.place / "judge")
+    judge = classifier.fit(known, known.held_out, 0, features)
     reference, labels = Reference(dataset, features), wanted_labels(dataset, plan.num)
-    assert labels is not None
     count = min(plan.num, len(reference.real()[1]))
     scores: dict[str, dict[str, float]] = {}
     found: list[dict[str, Any]] = []
@@ -222,8 +223,10 @@ def score(plan: Plan, dataset: Dataset, run: Path) -> dict[str, Any]:
         x: Tensor = model.sample(plan.num, labels, guidance=1.0, seed=0, steps=20)
         found = [reference.figures(part) for part in x.split(count) if len(part) == count]
         means = {m: sum(f[m]["generated"] for f in found) / len(found) for m in METRICS}
-        right = (judge.predict(x) == labels).double().mean()
-        scores[weights] = {**means, "recognised": float(right)}
+        scores[weights] = means
+        if labels is not None:
+            right = (judge.predict(x) == labels).double().mean()
+            scores[weights]["recognised"] = float(right)
     parameters = sum(p.numel() for p in model.denoiser.parameters())
     real = {m: found[0][m]["real"] for m in METRICS}
     return {
@@ -269,15 +272,19 @@ def table(mine: list[dict[str, Any]]) -> Iterator[str]:
         cells = [
             name, f"{r['steps']:,}", f"{ema['frechet']:.2f}",
             f"{raw['frechet']:.2f}" if raw else "",
-            f"{ema['recall']:.3f}", f"{100 * ema['recognised']:.1f} %",
+            f"{ema['recall']:.3f}", percent(ema.get("recognised")),
             f"{ema['frechet'] / plain:.2f}",
         ]  # fmt: skip
         yield "| " + " | ".join(cells) + " |"
     real = mine[0]["real"]
     ends = {m: [f"{real[m][k]:.{d}f}" for k in ("smallest", "largest")] for m, d in METRICS.items()}
     spread = {m: " to ".join(dict.fromkeys(both)) for m, both in ends.items()}
-    judge = f"{100 * mine[0]['judge_accuracy']:.1f} %"
+    judge = percent(mine[0]["judge_accuracy"] if "recognised" in ema else None)
     yield f"| *held-out real samples* | | {spread['frechet']} | | {spread['recall']} | {judge} | |"
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def report(plan: Plan, docs: Path | None) -> None:
@@ -300,7 +307,9 @@ def report(plan: Plan, docs: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="digits", help="a name or an .npz file")
+    parser.add_argument("--data", default="digits", help="a name, a folder or an .npz file")
+    parser.add_argument("--judge", metavar="DATA", help="labelled images for the judge to learn"
+                        " (default: --data)")  # fmt: skip
     parser.add_argument("--recipe", help="default: digits for digits, else mnist")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="another start")
     parser.add_argument("--changes", nargs="+", choices=[AS_IT_IS, *CHANGES], metavar="NAME",
@@ -317,8 +326,10 @@ def main() -> None:
     name = options.recipe or ("digits" if options.data == "digits" else "mnist")
     base = shelf.read(name).changed(shelf.settings(options.set))
     weights = ("ema",) if options.no_raw else ("ema", "raw")
-    plan = Plan(options.data, name, base, options.budget, options.num, weights, options.work)
     dataset = open_data(options.data, size=base.data.size)
+    known = open_data(options.judge, size=dataset.shape[-2:]) if options.judge else dataset
+    work, num = options.work, options.num
+    plan = Plan(options.data, name, base, options.budget, num, weights, work, known)
     plan.place.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
         measure(plan, dataset, AS_IT_IS, seed)

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the command line has it on a quiet machine
 
 import torch
 from peer_networks import Network, networks

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("numpy", "pillow", "safetensors", "scikit-learn", "tyro", "rich")
 FAST = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "asimd", "bf16")
-VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
+VARIABLES = (*THREADS, "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 import undiffuse
 from undiffuse import catalogue
-from undiffuse.cli import signals, streams
+from undiffuse.cli import signals, streams, waiting
 from undiffuse.cli.numbers import check_numbers
 from undiffuse.errors import RunFailed, UndiffuseError, escaped, one_line, unknown
 
@@ -38,8 +38,7 @@ EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: this process's own) and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    # Threads that wait spinning take the cores from other processes; torch reads this when loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    waiting.choose(os.environ)
     streams.prepare()
     try:
         return _guarded(words)
