@@ -9,7 +9,10 @@ for each step take equally many, so that the clock adds no scatter of its own.
     python benchmarks/ablations.py --data digits --budget 30 --out docs
     python benchmarks/ablations.py --data MNIST.npz --budget 120 --changes lr-4e-3 batch-32
 
---set key=value starts from another recipe; tables of several starting points stand side by side.
+--unlabelled hides the labels from the training. --judge names other images for the judge to learn
+from, scaled to the same size, where the data has no labels of its own. --set key=value starts from
+another recipe; tables of several starting points stand side by side.
+
 --out keeps the figures in DOCS/results/ablations/, one JSON file for each data set, and writes the
 tables to DOCS/results/ablations.md (below its mark; the text above it stays). A call that was
 stopped goes on with the first change that is not in --work.
@@ -26,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from budget import TRIAL, steps_for, timed, wanted_labels
+from budget import TRIAL, steps_for, timed, unlabelled, wanted_labels
 from torch import Tensor
 
 import undiffuse
@@ -125,7 +128,7 @@ CHANGES: dict[str, Settings] = {
 class Plan(NamedTuple):
     """What to do, from the command line."""
 
-    data: str
+    data: str  # its name in tables and files
     name: str  # of the recipe
     base: Recipe  # with --set
     budget: float  # CPU-seconds
@@ -136,7 +139,7 @@ class Plan(NamedTuple):
 
     @property
     def place(self) -> Path:
-        return self.work / Path(self.data).stem
+        return self.work / self.data
 
     def record(self, change: str, recipe: Recipe, seed: int) -> Path:
         """Where its figures are; after the seed the name says all that they depend on."""
@@ -173,7 +176,7 @@ def measure(plan: Plan, dataset: Dataset, change: str, seed: int) -> None:
     known = next(plan.place.glob(f"*{same}from-*.json"), None)  # from another start
     record = storage.read_json(known) if known else figures(plan, dataset, recipe, seed)
     what = {"recipe": plan.name, "change": change, "settings": settings}
-    record = {"data": Path(plan.data).stem, **record, **what, "base": choices(plan.base)}
+    record = {"data": plan.data, **record, **what, "base": choices(plan.base)}
     storage.write_json(target, record)
     told = {k: f"{v['frechet']:.2f}" for k, v in record["scores"].items()}
     print(f"{change}, seed {seed}: {record['steps']} steps, Fréchet {told}", flush=True)
@@ -296,7 +299,7 @@ def report(plan: Plan, docs: Path | None) -> None:
         return
     kept_in, page = docs / "results" / "ablations", docs / "results" / "ablations.md"
     kept_in.mkdir(parents=True, exist_ok=True)
-    storage.write_json(kept_in / f"{plan.place.name}.json", {"runs": records})
+    storage.write_json(kept_in / f"{plan.data}.json", {"runs": records})
     every = [storage.read_json(f)["runs"] for f in sorted(kept_in.glob("*.json"))]
     above = (
         page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else "# Ablations\n"
@@ -311,6 +314,8 @@ def main() -> None:
     parser.add_argument("--judge", metavar="DATA", help="labelled images for the judge to learn"
                         " (default: --data)")  # fmt: skip
     parser.add_argument("--recipe", help="default: digits for digits, else mnist")
+    parser.add_argument("--unlabelled", action="store_true",
+                        help="hide the labels from the training")  # fmt: skip
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="another start")
     parser.add_argument("--changes", nargs="+", choices=[AS_IT_IS, *CHANGES], metavar="NAME",
                         help=f"of {', '.join(CHANGES)} (default: all)")  # fmt: skip
@@ -327,9 +332,12 @@ def main() -> None:
     base = shelf.read(name).changed(shelf.settings(options.set))
     weights = ("ema",) if options.no_raw else ("ema", "raw")
     dataset = open_data(options.data, size=base.data.size)
-    known = open_data(options.judge, size=dataset.shape[-2:]) if options.judge else dataset
+    known = open_data(options.judge, size=dataset.shape[-1]) if options.judge else dataset
+    if options.unlabelled:
+        dataset = unlabelled(dataset)
     work, num = options.work, options.num
-    plan = Plan(options.data, name, base, options.budget, num, weights, work, known)
+    data = Path(options.data).stem + ("-unlabelled" if options.unlabelled else "")
+    plan = Plan(data, name, base, options.budget, num, weights, work, known)
     plan.place.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
         measure(plan, dataset, AS_IT_IS, seed)

@@ -7,6 +7,7 @@ counted.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Mapping
@@ -57,6 +58,12 @@ def timed(
         "images": steps * batch_size,
         "pace": (clock[-2] - clock[first]) / (len(clock) - 2 - first),
     }
+
+
+def unlabelled(dataset: Dataset) -> Dataset:
+    """The same samples without labels."""
+    held_out = dataset.held_out and unlabelled(dataset.held_out)
+    return dataclasses.replace(dataset, labels=None, class_names=(), held_out=held_out)
 
 
 def wanted_labels(dataset: Dataset, num: int) -> Tensor | None:

@@ -20,7 +20,6 @@ budget or system that is not done; delete a system's folder there to have it ane
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -32,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from budget import TRIAL, steps_for, timed, wanted_labels
+from budget import TRIAL, steps_for, timed, unlabelled, wanted_labels
 from peer_training import PEERS, Peer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -101,7 +100,7 @@ class Ours:
     def run(self, plan: Plan) -> None:
         dataset = open_data(plan.data)
         if not self.conditional:
-            dataset = dataclasses.replace(dataset, labels=None, class_names=(), held_out=None)
+            dataset = unlabelled(dataset)
         pace = 0.0
         for budget in plan.budgets:
             place = plan.place(self.name) / str(budget)
