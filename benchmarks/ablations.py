@@ -143,11 +143,12 @@ class Plan(NamedTuple):
 
     def record(self, change: str, recipe: Recipe, seed: int) -> Path:
         """Where its figures are; after the seed the name says all that they depend on."""
-        what, start = digest(choices(recipe)), digest(choices(self.base))
+        measured = [self.num, self.weights, self.judged_by.fingerprint(), torch.get_num_threads()]
+        what, start = digest([choices(recipe), *measured]), digest(choices(self.base))
         return self.place / f"{change}-{seed}-{self.budget:g}-{what}-from-{start}.json"
 
 
-BEFORE = {"training.optimizer": "adamw"}  # what records say nothing of, since it was the only one
+BEFORE = {"training.optimizer": "adamw", "training.compile": False}  # what old records leave out
 
 
 def choices(recipe: Recipe) -> Settings:
@@ -202,7 +203,8 @@ def pace(plan: Plan, dataset: Dataset, recipe: Recipe) -> float:
     """CPU-seconds a step; measured once for all recipes whose steps do the same work."""
     training = recipe.training
     work = [recipe.network, training.batch_size, training.coupling, training.accumulate]
-    work += [training.optimizer, training.precision]
+    work += [training.optimizer, training.precision, training.compile, torch.get_num_threads()]
+    work += [dataset.shape]
     target = plan.place / f"pace-{digest(work)}.json"
     if not target.is_file():
         storage.write_json(target, timed(dataset, plan.place / "trial", recipe, TRIAL))

@@ -1,8 +1,8 @@
 """A training of so many CPU-seconds, of all threads together, and what to ask of its model.
 
 Our rate of learning falls over a length that is known beforehand, so a budget becomes a number of
-steps first: the pace is that of a short trial. Reading the data and making the network are not
-counted.
+steps first: the pace is that of a short trial. Reading the data is not counted; making the network
+is, and the last picture.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ import undiffuse
 from undiffuse import pictures, storage
 from undiffuse.data.dataset import Dataset, from_bytes
 from undiffuse.data.open import open_data
+from undiffuse.training import recipe as shelf
 
 MARK = "<!-- What follows is written by benchmarks/time_to_quality.py. -->"
 HEAD = """# Time to quality
@@ -331,7 +332,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500, help="samples of each system")
     parser.add_argument("--many", type=int, default=5000, help="samples of ours without guidance")
     parser.add_argument("--calls", type=int, default=50, help="network calls of a peer's sampler")
-    parser.add_argument("--recipe", help="ours (default: mnist, or digits for digits)")
+    parser.add_argument("--recipe", help="ours (default: of the data's name, or mnist)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/time_to_quality"))
     parser.add_argument("--out", type=Path, metavar="DOCS", help="the folder of the documentation")
@@ -343,7 +344,8 @@ def main() -> None:
         options.work / "results" if options.out is None else options.out / "results/time_to_quality"
     )
     for data in options.data:
-        recipe = options.recipe or ("digits" if data == "digits" else "mnist")
+        own = Path(data).stem.replace("_", "-")
+        recipe = options.recipe or (own if own in shelf.shipped() else "mnist")
         budgets = tuple(sorted(set(options.budgets)))
         plan = Plan(data, budgets, options.num, options.many, options.calls, recipe, options.work)
         if options.alone:

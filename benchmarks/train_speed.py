@@ -35,11 +35,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the command line has it on
 import torch
 from peer_networks import Network, networks
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import undiffuse
 from undiffuse import noise, storage
 from undiffuse.data.dataset import InMemory
+from undiffuse.networks.cost import counting
 from undiffuse.training import recipe as recipes
 from undiffuse.training.allocator import keep_memory
 from undiffuse.training.assemble import make_denoiser, make_objective, measured
@@ -123,7 +123,7 @@ def theirs(images: Tensor, network: Network, precision: str) -> Job:
 
 def flops(loss: Callable[[], Tensor]) -> int:
     """Of a forward and a backward pass."""
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         loss().backward()
     return int(counter.get_total_flops())
 

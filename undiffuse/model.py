@@ -28,7 +28,7 @@ from undiffuse.grids.base import Grid
 from undiffuse.guidance.cfg import ClassifierFree
 from undiffuse.guidance.words import Guides, Readers, Words, opened
 from undiffuse.labels import Label
-from undiffuse.networks.compilation import compiled
+from undiffuse.networks.compilation import with_compiled
 from undiffuse.samplers.asked import rule_of, times_of
 from undiffuse.samplers.base import Sampler
 from undiffuse.samplers.loop import DEFAULT_BATCH, sample, stream
@@ -285,10 +285,7 @@ class Model:
         Raises:
             UndiffuseError: nothing here can compile, such as a C++ compiler for the CPU.
         """
-        own = self.denoiser
-        network = compiled(own.network, backend)
-        fast = Learned(network, own.prediction, own.schedule, own.log_snr_range)
-        return replace(self, denoiser=fast.train(own.training))
+        return replace(self, denoiser=with_compiled(self.denoiser, backend))
 
     def to(self, device: str | torch.device) -> Model:
         """The model on a device; the network moves in place."""

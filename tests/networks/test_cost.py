@@ -12,7 +12,7 @@ from undiffuse import catalogue
 from undiffuse.data.dataset import InMemory
 from undiffuse.errors import UndiffuseError
 from undiffuse.networks import UNet
-from undiffuse.networks.cost import cost, fitted
+from undiffuse.networks.cost import cost, counting, fitted
 from undiffuse.training.assemble import make_denoiser, measured
 from undiffuse.training.recipe import read
 
@@ -48,6 +48,13 @@ def test_operations_are_as_counted_by_hand() -> None:
     embedding = 2 * 64 * w + 2 * w * w
     description = fitted("dit", (1, 28, 28), width=w, depth=2, patch=4, head_channels=8)
     assert cost(description, (1, 28, 28)).flops == 2 * block + ends + embedding
+
+
+def test_attention_counts_on_a_cpu_too() -> None:
+    q = torch.randn(1, 2, 9, 4)
+    with counting() as counter:
+        torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    assert counter.get_total_flops() == 2 * (2 * 2 * 9 * 9 * 4)
 
 
 def test_a_size_is_its_options_and_yields_to_others() -> None:

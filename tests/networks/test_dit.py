@@ -79,6 +79,10 @@ def test_it_knows_where_its_patches_are(positions: str) -> None:
         ({"patch": 0}, "patch must be"),
         ({"positions": "fourier"}, "positions must be rotary, sincos or learned"),
         ({"width": 9, "head_channels": 3}, "even number"),
+        ({"dims": 2.0}, "dims must be"),
+        ({"dims": True}, "dims must be"),
+        ({"width": 8, "head_channels": 2}, "positions must be sincos or learned"),
+        ({"width": 8, "head_channels": 4, "dims": 3}, "positions must be sincos or learned"),
         ({"tokens": -1}, "tokens must be"),
     ],
 )

@@ -113,6 +113,40 @@ def test_through_the_whole_network_no_stage_grows_or_fades() -> None:
         assert math.sqrt(sum(values) / COUNT) == pytest.approx(1, abs=WITHIN), name
 
 
+def test_attention_averages_and_so_fades_a_little() -> None:
+    """Where a decoder attends, its stages have 0.86 to 1, as docs/networks.md says."""
+    squares: dict[str, list[float]] = {}
+    for seed in range(COUNT):
+        torch.manual_seed(seed)
+        network = EDM2UNet(channels=3, width=32, blocks=1).eval()
+        for name, module in network.decoder.named_children():
+
+            def keep(_: object, __: object, out: Tensor, name: str = name) -> None:
+                squares.setdefault(name, []).append(magnitude(out) ** 2)
+
+            module.register_forward_hook(keep)
+        with torch.no_grad():
+            network(torch.randn(1, 3, 48, 48), torch.zeros(1))
+    found = [math.sqrt(sum(values) / COUNT) for values in squares.values()]
+    assert 0.82 < min(found) < 0.95
+    assert max(found) < 1 + WITHIN
+
+
+def test_two_passes_in_training_share_one_backward() -> None:
+    torch.manual_seed(0)
+    network = EDM2UNet(channels=1, width=8, blocks=1).double().train()
+    torch.nn.init.ones_(network.gain)
+    x, levels = torch.randn(2, 1, 8, 8).double(), torch.tensor([0.0, 0.5]).double()
+    network(x, levels)  # the first pass normalises what was drawn
+    (network(x, levels).sum() + network(2 * x, levels).sum()).backward()
+    both = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    network(x, levels).sum().backward()
+    network(2 * x, levels).sum().backward()
+    apart = [p.grad for p in network.parameters() if p.grad is not None]
+    torch.testing.assert_close(both, apart, rtol=1e-3, atol=1e-4)
+
+
 def test_training_keeps_the_stored_weights_normalised_and_evaluation_leaves_them() -> None:
     torch.manual_seed(0)
     layer = MPConv(1, 8, 4)

@@ -86,11 +86,13 @@ def check_pyramid(network: object) -> None:
     check_whole(network, "channels", least=1)
     check_whole(network, "width", least=2)
     rule = "one or more whole numbers, each 1 or more"
-    levels = len(multipliers)
-    check(levels > 0 and all(whole(m, 1) for m in multipliers), network, "multipliers", rule)
+    listed = isinstance(multipliers, tuple | list) and len(multipliers) > 0
+    check(listed and all(whole(m, 1) for m in multipliers), network, "multipliers", rule)
     check_whole(network, "blocks", least=1)
     attention = getattr(network, "attention")  # noqa: B009
-    fits = len(attention) == levels and all(isinstance(flag, bool) for flag in attention)
+    levels = len(multipliers)
+    fits = isinstance(attention, tuple | list) and len(attention) == levels
+    fits = fits and all(isinstance(flag, bool) for flag in attention)
     check(fits, network, "attention", f"true or false for each of the {levels} multipliers")
     check_whole(network, "head_channels", least=1)
     check_whole(network, "patch", least=1)

@@ -15,6 +15,7 @@ from torch import nn
 from undiffuse.errors import RunFailed, UndiffuseError
 
 Network = TypeVar("Network", bound=nn.Module)
+Owner = TypeVar("Owner", bound=nn.Module)
 
 
 def compiled(network: Network, backend: str = "inductor") -> Network:
@@ -45,11 +46,23 @@ def compiled(network: Network, backend: str = "inductor") -> Network:
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().partition("\n")[0]
             raise RunFailed(
-                f"torch could not compile {type(network).__name__}: {reason}; sample without it"
+                f"torch could not compile {type(network).__name__}: {reason}; go on without it"
             ) from error
 
     made = copy.copy(network)
     made.forward = forward
+    return made
+
+
+def with_compiled(owner: Owner, backend: str = "inductor") -> Owner:
+    """A copy of a module that has a `network`, with that network `compiled`; weights are shared.
+
+    Raises:
+        UndiffuseError, RunFailed: as `compiled` does.
+    """
+    made = copy.copy(owner)
+    made._modules = dict(owner._modules)  # else the original would get the compiled one too
+    made.network = compiled(owner.get_submodule("network"), backend)
     return made
 
 
@@ -58,12 +71,12 @@ def _check_compiler(device: torch.device) -> None:
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
             raise UndiffuseError(
-                "compiling for CUDA needs triton, which is not installed; sample without it"
+                "compiling for CUDA needs triton, which is not installed; go on without it"
             )
         return
     names = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
     if not any(name and shutil.which(name) for name in names):
         raise UndiffuseError(
             "compiling needs a C++ compiler, and there is none here (g++ or clang++, or the one"
-            " that CXX names); install one, or sample without it"
+            " that CXX names); install one, or go on without it"
         )

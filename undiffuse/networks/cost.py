@@ -8,10 +8,12 @@ training step (forward and backward) takes three times as many.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from undiffuse import catalogue
@@ -60,9 +62,19 @@ def cost(description: dict[str, Any], shape: Sequence[int]) -> Cost:
     with torch.device("meta"):
         network = catalogue.build(description, "networks")
         x, c_noise = torch.empty(1, *shape), torch.empty(1)
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         network(x, c_noise)
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops())
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts operations of products, convolutions and attention; a product and a sum are two.
+
+    Attention is computed as two products meanwhile, since fused kernels of the CPU count nothing.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
 
 
 def _written(shape: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from undiffuse.catalogue import check
 from undiffuse.networks.base import Network, axes
-from undiffuse.networks.checks import check_conditions, check_flag, check_whole
+from undiffuse.networks.checks import check_conditions, check_flag, check_whole, whole
 from undiffuse.networks.conditioning import Conditioning, Conditions, Encoded
 from undiffuse.networks.layers import (
     CrossAttention,
@@ -128,14 +128,17 @@ class DiT(Network):
         return Rotary() if self.positions == "rotary" else SinCos()
 
     def _check_options(self) -> None:
-        check(self.dims in (1, 2, 3), self, "dims", "1, 2 or 3")
+        check(whole(self.dims, 1) and self.dims <= 3, self, "dims", "1, 2 or 3")
         for field, least in (("channels", 1), ("width", 2), ("depth", 1), ("patch", 1)):
             check_whole(self, field, least)
         check_whole(self, "head_channels", least=1)
         known = {"rotary", "sincos", "learned"}
         check(self.positions in known, self, "positions", "rotary, sincos or learned")
-        even = self.width // self._heads() % 2 == 0
-        check(even, self, "width", "so that every head has an even number of channels")
+        each = self.width // self._heads()
+        check(each % 2 == 0, self, "width", "so that every head has an even number of channels")
+        turned = self.positions != "rotary" or each >= 2 * self.dims
+        rule = f"sincos or learned where a head has {each} channels: a pair turns along each axis"
+        check(turned, self, "positions", rule)
         check_conditions(self)
         check_flag(self, "variance")
 

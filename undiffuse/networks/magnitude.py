@@ -83,8 +83,8 @@ class MPConv(nn.Module):
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
         each = tuple(range(1, self.weight.ndim))
         if self.training:
-            with torch.no_grad():
-                self.weight.copy_(normalised(self.weight, each))
+            # Through .data, so that a second forward does not spoil the backward of the first.
+            self.weight.data.copy_(normalised(self.weight.detach(), each))
         inputs = self.weight[0].numel()
         weight = normalised(self.weight, each) * (gain / math.sqrt(inputs))
         if self.dims == 0:

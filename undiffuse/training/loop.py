@@ -22,6 +22,7 @@ from undiffuse import noise
 from undiffuse.data.dataset import Dataset
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed, UndiffuseError
+from undiffuse.networks.compilation import with_compiled
 from undiffuse.objectives.objective import Loss, Objective
 from undiffuse.objectives.times.base import Times
 from undiffuse.training.batches import Batches, Drawn
@@ -64,13 +65,14 @@ class State:
     step: int = 0
     times: Times | None = None  # the objective's, where they have learned from losses
     course: Course = field(default_factory=Course)
+    quick: Learned | None = None  # the denoiser, with its network compiled
 
     @classmethod
     def new(cls, denoiser: Learned, options: TrainingOptions) -> State:
         """The state before the first step.
 
         Raises:
-            UndiffuseError: the precision is still "auto".
+            UndiffuseError: the precision is still "auto", or nothing here can compile.
         """
         if options.precision not in DTYPES:
             raise UndiffuseError(
@@ -80,7 +82,8 @@ class State:
         optimizers = make(denoiser.network, options)
         device = next(denoiser.network.parameters()).device.type
         scaler = torch.amp.GradScaler(device, enabled=options.precision == "float16")
-        return cls(denoiser, optimizers, EMA(denoiser.network, options.ema), scaler)
+        quick = with_compiled(denoiser) if options.compile else None
+        return cls(denoiser, optimizers, EMA(denoiser.network, options.ema), scaler, quick=quick)
 
 
 def learning_rate(step: int, steps: int, options: TrainingOptions) -> float:
@@ -141,11 +144,11 @@ def gradient(
             x_0, u, eps = (value.to(device) for value in (part.x_0, part.u, part.eps))
             condition = {} if part.label is None else {"label": part.label.to(device)}
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                losses = objective.loss(state.denoiser, x_0, u, eps, **condition)
+                losses = objective.loss(state.quick or state.denoiser, x_0, u, eps, **condition)
                 loss = losses.mean() * (len(losses) / len(drawn.x_0))
             found.append(losses.detach())
-            if not math.isfinite(loss.detach()):
-                break
+            if options.accumulate > 1 and not math.isfinite(loss.detach()):
+                break  # otherwise nobody waits here for the device
             state.scaler.scale(loss).backward()
     return torch.cat(found)
 

@@ -39,11 +39,12 @@ def orthogonal(x: Tensor) -> Tensor:
     gram = torch.bmm(x, x.mT)
     a, b, c = 3.4445, -4.7750, 2.0315
     product: Tensor | None = None
-    for _ in range(STEPS):
+    for step in range(STEPS):
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product = factor if product is None else torch.bmm(factor, product)
-        gram = torch.bmm(torch.bmm(factor, gram), factor)
+        if step < STEPS - 1:
+            gram = torch.bmm(torch.bmm(factor, gram), factor)
     assert product is not None
     return torch.bmm(product, x)
 

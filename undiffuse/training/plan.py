@@ -18,9 +18,9 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from undiffuse.errors import UndiffuseError
+from undiffuse.networks.cost import counting
 from undiffuse.training import checkpoint
 from undiffuse.training.loop import steps_for, train_steps
 from undiffuse.training.session import Session
@@ -118,7 +118,7 @@ def _flops(session: Session) -> int:
     device = next(denoiser.network.parameters()).device
     told = None if session.recipe.kind == "classifier" else x.label
     label = {} if told is None else {"label": told.to(device)}
-    with FlopCounterMode(display=False) as counter:
+    with counting() as counter:
         denoiser.eval()(x.x.to(device), 0.5, **label)
     return int(counter.get_total_flops())
 

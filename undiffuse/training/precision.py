@@ -59,7 +59,7 @@ def pace(denoiser: Learned, objective: Loss, dataset: Dataset, seed: int, recipe
         RunFailed: memory does not suffice for a step.
     """
     device = next(denoiser.network.parameters()).device
-    either = [replace(recipe.training, precision=name) for name in Pace._fields]
+    either = [replace(recipe.training, precision=name, compile=False) for name in Pace._fields]
     state = State.new(copy.deepcopy(denoiser).train(), either[0])
     drawn = Batches(dataset, seed, either[0], recipe.data).at(0)
     rounds: list[list[float]] = []
