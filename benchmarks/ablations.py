@@ -254,7 +254,8 @@ def tables(records: list[dict[str, Any]]) -> Iterator[str]:
     """A table for each data set, budget and starting point."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for r in records:
-        groups.setdefault((r["data"], r["recipe"], r["budget"], digest(r["base"])), []).append(r)
+        start = digest({**BEFORE, **r["base"]})
+        groups.setdefault((r["data"], r["recipe"], r["budget"], start), []).append(r)
     for (data, name, budget, _), mine in groups.items():
         yield from ("", f"## {data}: recipe {name}, {budget:g} CPU-seconds", "")
         today, base = choices(shelf.read(name)), {**BEFORE, **mine[0]["base"]}
