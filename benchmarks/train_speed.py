@@ -9,7 +9,7 @@ elsewhere slows them alike: read the ratios.
 
 The bounds are the machine's own: a 3x3 convolution of 64 channels in channels_last and a product of
 matrices, the best of the same run, in float32 and in bfloat16. Utilisation is GFLOP/s over that of
-the convolution. FLOPs are counted by torch.utils.flop_counter: products and convolutions only.
+the convolution. FLOPs are those of products, convolutions and attention.
 
     make peers
     .venv-peers/bin/python benchmarks/train_speed.py --out docs
@@ -50,10 +50,10 @@ HEAD = """# Training speed
 
 Images per second of a full training step: forward, backward, clipping, optimiser, moving average.
 All networks and bounds take turns in one process, so the ratios hold even on a busy machine. FLOPs
-are those of products and convolutions, forward and backward; utilisation is GFLOP/s over the best
-3x3 convolution of 64 channels that the same run measured. Peers' networks are as large as their
-examples suggest for images of this size; how good a network becomes in how long is the subject of
-[time to quality](time_to_quality.md).
+are those of products, convolutions and attention, forward and backward; utilisation is GFLOP/s over
+the best 3x3 convolution of 64 channels that the same run measured. Peers' networks are as large as
+their examples suggest for images of this size; how good a network becomes in how long is the
+subject of [time to quality](time_to_quality.md).
 
 """
 CLIP, RATE = 1.0, 1e-4
