@@ -82,6 +82,8 @@ CHANGES: dict[str, Settings] = {
     },
     "adamw": {"training.optimizer": "adamw"},
     "muon": {"training.optimizer": "muon"},
+    "width-128": {"network.width": 128},
+    "depth-2": {"network.depth": 2},
     "lr-1e-3": {"training.lr": 1e-3},
     "lr-2e-3": {"training.lr": 2e-3},
     "lr-3e-3": {"training.lr": 3e-3},
@@ -179,8 +181,9 @@ def measure(plan: Plan, dataset: Dataset, change: str, seed: int) -> None:
     what = {"recipe": plan.name, "change": change, "settings": settings}
     record = {"data": plan.data, **record, **what, "base": choices(plan.base)}
     storage.write_json(target, record)
-    told = {k: f"{v['frechet']:.2f}" for k, v in record["scores"].items()}
-    print(f"{change}, seed {seed}: {record['steps']} steps, Fréchet {told}", flush=True)
+    lead, title, decimals = led(record)
+    told = {k: f"{v[lead]:.{decimals}f}" for k, v in record["scores"].items()}
+    print(f"{change}, seed {seed}: {record['steps']} steps, {title} {told}", flush=True)
 
 
 def figures(plan: Plan, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, Any]:
@@ -217,7 +220,9 @@ def score(plan: Plan, dataset: Dataset, run: Path) -> dict[str, Any]:
     Where there are fewer held-out samples than made ones, figures are means over parts as large.
     """
     known = plan.judged_by
-    features = kept(known, plan.place / "judge")
+    pictures = len(dataset.shape) == 3
+    features = kept(known, plan.place / "judge") if pictures else None  # points are as they are
+    lead = "frechet" if pictures else "energy"
     judge = classifier.fit(known, known.held_out, 0, features)
     reference, labels = Reference(dataset, features), wanted_labels(dataset, plan.num)
     count = min(plan.num, len(reference.real()[1]))
@@ -227,13 +232,13 @@ def score(plan: Plan, dataset: Dataset, run: Path) -> dict[str, Any]:
         model = undiffuse.load(run, weights=weights)
         x: Tensor = model.sample(plan.num, labels, guidance=1.0, seed=0, steps=20)
         found = [reference.figures(part) for part in x.split(count) if len(part) == count]
-        means = {m: sum(f[m]["generated"] for f in found) / len(found) for m in METRICS}
+        means = {m: sum(f[m]["generated"] for f in found) / len(found) for m in (lead, *OTHERS)}
         scores[weights] = means
         if labels is not None:
             right = (judge.predict(x) == labels).double().mean()
             scores[weights]["recognised"] = float(right)
     parameters = sum(p.numel() for p in model.denoiser.parameters())
-    real = {m: found[0][m]["real"] for m in METRICS}
+    real = {m: found[0][m]["real"] for m in (lead, *OTHERS)}
     return {
         "parameters": parameters,
         "num": plan.num,
@@ -244,7 +249,8 @@ def score(plan: Plan, dataset: Dataset, run: Path) -> dict[str, Any]:
     }
 
 
-METRICS = {"frechet": 2, "precision": 3, "recall": 3}  # and their decimals
+LEADS = {"frechet": ("Fréchet", 2), "energy": ("energy distance", 4)}  # and their decimals
+OTHERS = ("precision", "recall")
 
 
 # ------------------------------------------------------------------ tables
@@ -267,26 +273,34 @@ def tables(records: list[dict[str, Any]]) -> Iterator[str]:
         yield from ("", *table(mine))
 
 
+def led(record: dict[str, Any]) -> tuple[str, str, int]:
+    """The metric that a record is about, what it is called, and its decimals."""
+    lead = next(name for name in LEADS if name in record["real"])
+    return lead, *LEADS[lead]
+
+
 def table(mine: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| change | steps | Fréchet | of raw weights | recall | recognised | Fréchet, ratio |"
+    lead, title, decimals = led(mine[0])
+    yield f"| change | steps | {title} | of raw weights | recall | recognised | {title}, ratio |"
     yield "|" + "---|" * 7
-    first = [r["scores"]["ema"]["frechet"] for r in mine if r["change"] == AS_IT_IS]
+    first = [r["scores"]["ema"][lead] for r in mine if r["change"] == AS_IT_IS]
     plain = sum(first) / len(first) if first else float("nan")
-    for r in sorted(mine, key=lambda r: (r["change"] != AS_IT_IS, r["scores"]["ema"]["frechet"])):
+    for r in sorted(mine, key=lambda r: (r["change"] != AS_IT_IS, r["scores"]["ema"][lead])):
         ema, raw = r["scores"]["ema"], r["scores"].get("raw")
         name = f"*as it is, seed {r['seed']}*" if r["change"] == AS_IT_IS else r["change"]
         cells = [
-            name, f"{r['steps']:,}", f"{ema['frechet']:.2f}",
-            f"{raw['frechet']:.2f}" if raw else "",
+            name, f"{r['steps']:,}", f"{ema[lead]:.{decimals}f}",
+            f"{raw[lead]:.{decimals}f}" if raw else "",
             f"{ema['recall']:.3f}", percent(ema.get("recognised")),
-            f"{ema['frechet'] / plain:.2f}",
+            f"{ema[lead] / plain:.2f}",
         ]  # fmt: skip
         yield "| " + " | ".join(cells) + " |"
     real = mine[0]["real"]
-    ends = {m: [f"{real[m][k]:.{d}f}" for k in ("smallest", "largest")] for m, d in METRICS.items()}
+    places = {lead: decimals, "recall": 3}
+    ends = {m: [f"{real[m][k]:.{d}f}" for k in ("smallest", "largest")] for m, d in places.items()}
     spread = {m: " to ".join(dict.fromkeys(both)) for m, both in ends.items()}
     judge = percent(mine[0]["judge_accuracy"] if "recognised" in ema else None)
-    yield f"| *held-out real samples* | | {spread['frechet']} | | {spread['recall']} | {judge} | |"
+    yield f"| *held-out real samples* | | {spread[lead]} | | {spread['recall']} | {judge} | |"
 
 
 def percent(share: float | None) -> str:
@@ -316,7 +330,9 @@ def main() -> None:
     parser.add_argument("--data", default="digits", help="a name, a folder or an .npz file")
     parser.add_argument("--judge", metavar="DATA", help="labelled images for the judge to learn"
                         " (default: --data)")  # fmt: skip
-    parser.add_argument("--recipe", help="default: digits for digits, else mnist")
+    parser.add_argument(
+        "--recipe", help="default: digits or vectors for digits or moons, else mnist"
+    )
     parser.add_argument("--unlabelled", action="store_true",
                         help="hide the labels from the training")  # fmt: skip
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="another start")
@@ -331,7 +347,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="DOCS", help="the folder of the documentation")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    name = options.recipe or ("digits" if options.data == "digits" else "mnist")
+    own = {"digits": "digits", "moons": "vectors"}
+    name = options.recipe or own.get(options.data, "mnist")
     base = shelf.read(name).changed(shelf.settings(options.set))
     weights = ("ema",) if options.no_raw else ("ema", "raw")
     dataset = open_data(options.data, size=base.data.size)

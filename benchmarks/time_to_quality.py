@@ -77,6 +77,7 @@ class Plan(NamedTuple):
     num: int  # samples of a peer, and of our raw weights or with guidance
     many: int  # samples of ours without guidance
     calls: int  # of a peer's sampler
+    weights: tuple[str, ...]  # of which samples are drawn
     recipe: str
     work: Path
 
@@ -112,7 +113,8 @@ class Ours:
                 storage.write_json(place / "facts.json", facts)
                 told(self.name, plan, budget, facts)
             for variant, options in VARIANTS.items():
-                if self.conditional or variant != "guidance 1":
+                asked = options.get("weights", "ema") in plan.weights
+                if asked and (self.conditional or variant != "guidance 1"):
                     self._draw(plan, dataset, place, variant, dict(options))
 
     def _draw(
@@ -137,29 +139,33 @@ class Ours:
 class Theirs:
     """A peer, trained once and sampled as it was at each budget."""
 
-    conditional = False
-
     def __init__(self, kind: type[Peer]) -> None:
         self.kind, self.name, self.library = kind, kind.name, kind.library
+        self.conditional = kind.conditional
 
     def recipe_of(self, plan: Plan) -> str:
         return self.kind.recipe
 
     def run(self, plan: Plan) -> None:
         dataset, place = open_data(plan.data), plan.place(self.name)
-        images = dataset.batch(torch.arange(len(dataset))).x
+        images, labels = dataset.batch(torch.arange(len(dataset)))
         torch.manual_seed(0)
-        peer = self.kind(images, plan.calls)
+        peer = self.kind(images, labels, plan.calls)
+        asked = wanted_labels(dataset, plan.num) if self.conditional else None
         if not all((place / str(b) / "facts.json").is_file() for b in plan.budgets):
             self._train(plan, peer, place)
         for budget in plan.budgets:
             for name, network in peer.weights().items():
                 target = place / str(budget) / f"{name}.npz"
-                if not target.is_file():
+                if name in plan.weights and not target.is_file():
                     network.load_state_dict(load_file(target.with_suffix(".safetensors")))
                     torch.manual_seed(1)
                     parts = torch.arange(plan.num).split(AT_ONCE)
-                    keep(target, torch.cat([peer.sample(network, len(part)) for part in parts]))
+                    made = [
+                        peer.sample(network, len(part), None if asked is None else asked[part])
+                        for part in parts
+                    ]
+                    keep(target, torch.cat(made), asked)
 
     def _train(self, plan: Plan, peer: Peer, place: Path) -> None:
         spent, steps, begun, longest = 0.0, 0, time.perf_counter(), max(plan.budgets)
@@ -332,6 +338,8 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500, help="samples of each system")
     parser.add_argument("--many", type=int, default=5000, help="samples of ours without guidance")
     parser.add_argument("--calls", type=int, default=50, help="network calls of a peer's sampler")
+    parser.add_argument("--weights", nargs="+", choices=("raw", "ema"), default=("raw", "ema"),
+                        help="draw samples of these (default: both)")  # fmt: skip
     parser.add_argument("--recipe", help="ours (default: of the data's name, or mnist)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/time_to_quality"))
@@ -347,7 +355,10 @@ def main() -> None:
         own = Path(data).stem.replace("_", "-")
         recipe = options.recipe or (own if own in shelf.shipped() else "mnist")
         budgets = tuple(sorted(set(options.budgets)))
-        plan = Plan(data, budgets, options.num, options.many, options.calls, recipe, options.work)
+        plan = Plan(
+            data, budgets, options.num, options.many, options.calls, tuple(options.weights),
+            recipe, options.work,
+        )  # fmt: skip
         if options.alone:
             SYSTEMS[systems[0]].run(plan)
             continue
@@ -362,7 +373,7 @@ def main() -> None:
 def once(options: argparse.Namespace, data: str, system: str) -> None:
     """Train and sample one system in a process of its own."""
     words = [sys.executable, __file__, "--alone", "--systems", system, "--data", data]
-    words += ["--budgets", *map(str, options.budgets)]
+    words += ["--budgets", *map(str, options.budgets), "--weights", *options.weights]
     for flag in ("num", "many", "calls", "recipe", "threads", "work"):
         if getattr(options, flag) is not None:
             words += [f"--{flag}", str(getattr(options, flag))]
