@@ -13,7 +13,7 @@ for each step take equally many, so that the clock adds no scatter of its own.
 from, scaled to the same size, where the data has no labels of its own. --set key=value starts from
 another recipe; tables of several starting points stand side by side.
 
---out keeps the figures in DOCS/results/ablations/, one JSON file for each data set, and writes the
+--out adds the figures to DOCS/results/ablations/, one JSON file for each data set, and writes the
 tables to DOCS/results/ablations.md (below its mark; the text above it stays). A call that was
 stopped goes on with the first change that is not in --work.
 """
@@ -308,6 +308,12 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
 
+def asked(record: dict[str, Any]) -> str:
+    """What a record answers, so that a new answer takes the place of an old one."""
+    what = ("recipe", "change", "settings", "seed", "budget", "num", "base")
+    return digest([record[k] for k in what])
+
+
 def report(plan: Plan, docs: Path | None) -> None:
     """The figures of this data set as JSON, and the tables of all that are there."""
     files = sorted(plan.place.glob("*-*-*-*.json"), key=lambda file: file.stat().st_mtime)
@@ -317,7 +323,9 @@ def report(plan: Plan, docs: Path | None) -> None:
         return
     kept_in, page = docs / "results" / "ablations", docs / "results" / "ablations.md"
     kept_in.mkdir(parents=True, exist_ok=True)
-    storage.write_json(kept_in / f"{plan.data}.json", {"runs": records})
+    kept = kept_in / f"{plan.data}.json"
+    runs = {asked(r): r for r in storage.read_json(kept)["runs"]} if kept.is_file() else {}
+    storage.write_json(kept, {"runs": list((runs | {asked(r): r for r in records}).values())})
     every = [storage.read_json(f)["runs"] for f in sorted(kept_in.glob("*.json"))]
     above = (
         page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else "# Ablations\n"
