@@ -82,7 +82,7 @@ CHANGES: dict[str, Settings] = {
     },
     "adamw": {"training.optimizer": "adamw"},
     "muon": {"training.optimizer": "muon"},
-    "to-zero": {"training.lr_end": 1e-5, "training.ema": 0.02},
+    "to-zero": {"training.decay_to": 0.0025, "training.ema": 0.02},
     "width-128": {"network.width": 128},
     "depth-2": {"network.depth": 2},
     "lr-1e-3": {"training.lr": 1e-3},

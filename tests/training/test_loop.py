@@ -68,7 +68,7 @@ def test_images_are_mirrored_and_labels_hidden_by_counters() -> None:
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
-    options = TrainingOptions(lr=0.1, warmup=4, lr_end=0.01)
+    options = TrainingOptions(lr=0.1, warmup=4, decay_to=0.1)
     rates = [learning_rate(step, 12, options) for step in range(12)]
     assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
     assert rates[4] == pytest.approx(0.1)

@@ -56,7 +56,7 @@ recipes = st.builds(
         batch_size=st.integers(1, 65536),
         warmup=st.integers(0, 10**6),
         lr=st.floats(1e-4, 0.9),
-        lr_end=st.floats(0, 1e-4),
+        decay_to=st.floats(0, 1),
         betas=st.tuples(small, small),
         clip=st.floats(1e-9, 1e9),
         ema=st.floats(1e-3, 0.279),
@@ -69,6 +69,16 @@ recipes = st.builds(
 @given(recipe=recipes)
 def test_recipe_to_toml_and_back(recipe: Recipe) -> None:
     assert from_table(tomllib.loads(tomli_w.dumps(to_table(recipe)))) == recipe
+
+
+def test_an_older_recipe_tells_the_last_rate_and_not_its_share_of_the_highest() -> None:
+    old = from_table({"training": {"lr": 0.5, "lr_end": 0.125}})
+    assert old == from_table({"training": {"lr": 0.5, "decay_to": 0.25}})
+    assert from_table({"training": {"lr_end": 1e-3}}).training.decay_to == 0.5
+    with pytest.raises(UndiffuseError, match=r"training\.lr_end"):
+        from_table({"training": {"lr_end": "soon"}})
+    with pytest.raises(UndiffuseError, match=r"training\.lr_end"):
+        from_table({"training": {"lr": 0.05, "lr_end": 0.01, "decay_to": 0.2}})
 
 
 @given(recipe=recipes)
@@ -185,7 +195,7 @@ RANGES: list[tuple[str, list[Any]]] = [
     ("training.steps", [0, -1]),
     ("training.batch_size", [0, 65537]),
     ("training.lr", [0, -1e-3, 1.0, float("nan"), float("inf")]),
-    ("training.lr_end", [-1e-9, 0.5, float("nan")]),
+    ("training.decay_to", [-1e-9, 1.1, float("nan")]),
     ("training.warmup", [-1]),
     ("training.betas", [[0.9], [0.9, 1.0], [0.9, 0.99, 0.5], [float("nan"), 0.5], []]),
     ("training.weight_decay", [-1, float("inf")]),

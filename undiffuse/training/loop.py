@@ -87,11 +87,12 @@ class State:
 
 
 def learning_rate(step: int, steps: int, options: TrainingOptions) -> float:
-    """The rate of step number `step` (from 0): linear warm-up, then a half cosine to lr_end."""
+    """The rate of step number `step` (from 0): linear warm-up, then half a cosine to decay_to."""
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
     done = (step - options.warmup) / max(1, steps - options.warmup)
-    return options.lr_end + (options.lr - options.lr_end) * (1 + math.cos(math.pi * done)) / 2
+    left = (1 + math.cos(math.pi * done)) / 2  # from 1 to 0
+    return options.lr * (options.decay_to + (1 - options.decay_to) * left)
 
 
 class Outcome(NamedTuple):

@@ -51,8 +51,8 @@ class TrainingOptions:
     batch_size: int = 128
     optimizer: str = "adamw"  # or "muon", for all weights but biases and scales
     lr: float = 2e-3  # highest learning rate
-    warmup: int = 50  # steps until it is reached; it then decays (cosine) to lr_end
-    lr_end: float = 1e-5
+    warmup: int = 50  # steps until it is reached; it then decays as a cosine,
+    decay_to: float = 0.0025  # to this share of it
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float = 1.0  # largest norm of the gradient
@@ -81,7 +81,8 @@ class TrainingOptions:
         fine = self.keep_every % self.checkpoint_every == 0
         check(fine, self, "keep_every", f"a multiple of checkpoint_every, {self.checkpoint_every}")
         check(finite(self.lr) and 0 < self.lr < 1, self, "lr", "between 0 and 1")
-        check(finite(self.lr_end) and 0 <= self.lr_end <= self.lr, self, "lr_end", "in [0, lr]")
+        fine = finite(self.decay_to) and 0 <= self.decay_to <= 1
+        check(fine, self, "decay_to", "in [0, 1]")
         betas = tuple(self.betas)
         object.__setattr__(self, "betas", betas)
         fine = len(betas) == 2 and finite(*betas) and all(0 <= b < 1 for b in betas)
@@ -202,8 +203,16 @@ def from_table(table: Mapping[str, Any]) -> Recipe:
                 raise UndiffuseError(f"table '{key}' needs a name, such as name = \"...\"")
             made[key] = dict(value)
         else:
-            made[key] = _options(kind, key, value)
+            made[key] = _options(kind, key, _renewed(value) if key == "training" else value)
     return Recipe(**made)
+
+
+def _renewed(training: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of training where an older recipe has the last rate itself, `lr_end`."""
+    lr, end = training.get("lr", TrainingOptions.lr), training.get("lr_end")
+    if "decay_to" in training or not (fits(end, "float") and fits(lr, "float") and lr > 0):
+        return training
+    return {**{k: v for k, v in training.items() if k != "lr_end"}, "decay_to": end / lr}
 
 
 def _options(kind: type, room: str, table: Mapping[str, Any]) -> Any:
