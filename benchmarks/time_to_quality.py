@@ -12,9 +12,10 @@ a short trial allows.
         --budgets 240 600 1200 2400 --out docs
 
 --out keeps the figures in DOCS/results/time_to_quality/, one JSON file and one sheet of 100 samples
-for each system, and writes the tables to DOCS/results/time_to_quality.md (below its mark; the text
-above it stays). Everything else is in --work. A call that was stopped goes on with the first
-budget or system that is not done; delete a system's folder there to have it anew.
+for each system, and the curves of them all, and writes the tables to
+DOCS/results/time_to_quality.md (below its mark; the text above it stays). Everything else is in
+--work. A call that was stopped goes on with the first budget or system that is not done; delete a
+system's folder there to have it anew.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import quality_curves
 import torch
+from bounds import convolution_speed
 from budget import TRIAL, steps_for, timed, unlabelled, wanted_labels
 from peer_training import PEERS, Peer
 from safetensors.torch import load_file, save_file
@@ -262,6 +265,7 @@ def score(plan: Plan, system: System, dataset: Dataset, out: Path) -> None:
         "conditional": system.conditional,
         "data": Path(plan.data).stem,
         "judge_accuracy": features.accuracy,
+        "convolution_gflops": round(convolution_speed()),
         "budgets": budgets,
     }
     name = f"{record['data']}-{system.name}"
@@ -274,7 +278,8 @@ def score(plan: Plan, system: System, dataset: Dataset, out: Path) -> None:
 
 
 def tables(records: list[dict[str, Any]]) -> Iterator[str]:
-    """A table for each data set and for each number of samples."""
+    """A table for each data set and for each number of samples, below the curves of them all."""
+    yield from ("", "![Distance over CPU-seconds](time_to_quality/curves.png)")
     for data in dict.fromkeys(r["data"] for r in records):
         mine = [r for r in records if r["data"] == data]
         yield from ("", f"## {data}", "")
@@ -287,7 +292,16 @@ def tables(records: list[dict[str, Any]]) -> Iterator[str]:
         for record in mine:
             name = f"{data}-{record['system']}"
             yield from ("", f"![100 samples of {name}](time_to_quality/{name}.png)")
-            yield from ("", f"*{record['system']} {record['version']}: {record['recipe']}.*")
+            yield from (
+                "",
+                f"*{record['system']} {record['version']}: {record['recipe']}.{where(record)}*",
+            )
+
+
+def where(record: dict[str, Any]) -> str:
+    """How quick the machine was, if that was measured."""
+    speed = record.get("convolution_gflops")
+    return f" A machine whose convolutions reach {speed} GFLOP/s." if speed else ""
 
 
 def table(records: list[dict[str, Any]], num: int) -> Iterator[str]:
@@ -388,6 +402,7 @@ def report(out: Path, docs: Path | None) -> None:
     records = [json.loads(f.read_text(encoding="utf-8")) for f in out.glob("*.json")]
     records.sort(key=lambda r: (r["data"] != "mnist", r["data"], order.index(r["system"])))
     text = "\n".join(tables(records)) + "\n"
+    quality_curves.draw(records, out / "curves.png")
     if docs is None:
         print(text)
         return

@@ -23,16 +23,15 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the command line has it on a quiet machine
 
 import torch
+from bounds import Job, bounds, timed
 from peer_networks import Network, networks
 from torch import Tensor, nn
 
@@ -57,19 +56,6 @@ subject of [time to quality](time_to_quality.md).
 
 """
 CLIP, RATE = 1.0, 1e-4
-
-
-class Job(NamedTuple):
-    """Something to time: run it once, and how much work that is."""
-
-    run: Callable[[], object]
-    flops: int
-    parameters: int = 0
-
-
-class Figure(NamedTuple):
-    median: float  # seconds
-    least: float
 
 
 # ------------------------------------------------------------------ steps
@@ -130,35 +116,6 @@ def flops(loss: Callable[[], Tensor]) -> int:
 
 def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-# ------------------------------------------------------------------ bounds
-
-
-def bounds(precision: str, batch: int = 64) -> dict[str, Job]:
-    """What the machine can do at best."""
-    dtype = getattr(torch, precision)
-    a, b = torch.randn(2, 1536, 1536).to(dtype)
-    x = torch.randn(batch, 64, 28, 28).to(dtype, memory_format=torch.channels_last)
-    w = torch.randn(64, 64, 3, 3).to(dtype, memory_format=torch.channels_last)
-    return {
-        f"convolution {precision}": Job(
-            lambda: nn.functional.conv2d(x, w, padding=1), 2 * batch * 28 * 28 * 9 * 64 * 64
-        ),
-        f"product {precision}": Job(lambda: a @ b, 2 * 1536**3),
-    }
-
-
-def timed(jobs: dict[str, Job], rounds: int) -> dict[str, Figure]:
-    """Median and least seconds of each; every round runs them one after the other."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for number in range(rounds + 1):  # the first is for warming up
-        for name, job in jobs.items():
-            begun = time.perf_counter()
-            job.run()
-            if number:
-                found[name].append(time.perf_counter() - begun)
-    return {name: Figure(statistics.median(v), min(v)) for name, v in found.items()}
 
 
 # ------------------------------------------------------------------ the tables
