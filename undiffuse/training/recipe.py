@@ -61,7 +61,7 @@ class TrainingOptions:
     time_draws: str = "stratified"  # one time in each 1/B, or "low-discrepancy": at equal distances
     coupling: str = "independent"  # of data and noise, or "optimal-transport" within a batch
     precision: str = "float32"  # or bfloat16, float16; "auto": bfloat16 where it is found quicker
-    compile: bool = False  # the network by torch.compile: minutes at first, then quicker steps
+    compile: bool = False  # the network by torch.compile: a minute or more before the first step
     accumulate: int = 1  # parts in which a batch goes through the network, for less memory
     skip_limit: int = 10  # steps in a row without a finite gradient that end the run
     checkpoint_every: int = 1000
