@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from undiffuse.errors import UndiffuseError
 from undiffuse.evaluation import features
 from undiffuse.evaluation.evaluate import evaluate, summary
 from undiffuse.evaluation.table import table
+from undiffuse.samplers.non_stationary import NonStationary
+from undiffuse.tuned import TunedRule
 
 VECTORS = {"network": {"name": "mlp", "width": 16}, "sampling.steps": 3}
 
@@ -41,6 +45,16 @@ def test_figures_of_labelled_images_are_measured_and_kept(digits_run, judge):
     assert f"recognised {100 * figures['recognised']:.1f} % of 30" in line
     assert "held-out real" in line
     assert line.endswith("3 steps of universal")
+
+
+def test_it_measures_the_recipes_sampler_also_where_another_was_tuned(digits_run, judge, tmp_path):
+    run = Path(shutil.copytree(digits_run, tmp_path / "run"))
+    before = evaluate(run, num=30, judge=judge)["distribution"]
+    rule = NonStationary((2.0, 0.3), ((-0.4,), (-0.7, 0.2)))
+    facts = {"model": undiffuse.load(run).digest, "steps": 3, "guidance": 1.0}
+    TunedRule(rule, start="universal", before=0.2, after=0.1, **facts).write(run)
+    assert undiffuse.load(run).tuned
+    assert evaluate(run, num=30, judge=judge)["distribution"] == before
 
 
 def test_every_metric_stands_beside_that_of_real_samples(digits_run, judge):

@@ -310,6 +310,7 @@ def test_recipe_files_that_are_none(tmp_path: Path) -> None:
         (["--steps", "3", "--minutes", "1"], "--minutes"),
         (["--steps", "3", "--set", "training.steps=3"], "training.steps"),
         (["--batch-size", "3", "--set", "training.batch_size=3"], "training.batch_size"),
+        (["--precision", "float32", "--set", "training.precision=auto"], "training.precision"),
         (["--set", "training.batch_size=4", "training.accumulate=5"], "accumulate"),
         (["--set", "training.checkpoint_every=4", "training.keep_every=5"], "keep_every"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from undiffuse.cli import main
 from undiffuse.data.dataset import InMemory
 from undiffuse.errors import UndiffuseError
 from undiffuse.training import checkpoint
+from undiffuse.training.inherit import recipe_of
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.session import Session
 
@@ -52,6 +54,18 @@ def test_a_model_folder_or_a_checkpoint_will_do(
     stored = storage.tensors(first / part, stem)
     network = session.state.denoiser.network.state_dict()
     assert all(torch.equal(network[name], stored[name]) for name in stored)
+
+
+@pytest.mark.parametrize("part", [".", "model", "checkpoints/step-00000004"])
+def test_the_recipe_is_that_of_the_run_it_lies_in(
+    part: str, first: Path, tmp_path: Path, points: InMemory
+) -> None:
+    session = Session(points, tmp_path / "second", from_model=first / part)
+    assert session.recipe.network == {"name": "mlp", "width": 8, "depth": 1}
+
+
+def test_a_model_that_was_handed_on_has_no_recipe(first: Path, tmp_path: Path) -> None:
+    assert recipe_of(shutil.copytree(first / "model", tmp_path / "elsewhere" / "model")) is None
 
 
 @pytest.mark.parametrize(

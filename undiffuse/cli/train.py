@@ -36,6 +36,7 @@ TWICE = {  # options that say the same as a setting
     "steps": "training.steps",
     "minutes": "training.steps",
     "batch_size": "training.batch_size",
+    "precision": "training.precision",
 }
 
 
@@ -119,8 +120,9 @@ class Train(Verb):
         if not self.out:
             raise UndiffuseError("--out must name the directory of the run, not be empty")
         settings = recipes.settings(self.settings)
+        given = {**vars(self), "precision": self.machine.precision}
         for option, key in TWICE.items():
-            if getattr(self, option) is not None and key in settings:
+            if given[option] is not None and key in settings:
                 flag = f"--{option.replace('_', '-')}"
                 raise UndiffuseError(f"give {flag} or --set {key}=..., not both")
         base = recipes.Recipe() if self.recipe is None else recipes.read(self.recipe)

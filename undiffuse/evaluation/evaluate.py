@@ -79,7 +79,9 @@ def evaluate(
     labels = torch.arange(num) % model.classes if model.classes else None
     dtype, opened = getattr(torch, precision), time.perf_counter()
     with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
-        x = model.to(device).sample(num, labels, seed=seed, progress=progress).cpu()
+        draw = model.to(device).sample  # by the recipe's sampler, also where another was tuned
+        rule = recipe.sampling.sampler
+        x = draw(num, labels, seed=seed, sampler=rule, progress=progress).cpu()
     sampled = time.perf_counter()
     figures: dict[str, Any] = {
         "num": num,

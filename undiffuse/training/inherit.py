@@ -58,8 +58,13 @@ def find(path: str | os.PathLike[str]) -> Ancestor:
 
 
 def recipe_of(path: str | os.PathLike[str]) -> Recipe | None:
-    """The recipe that a run was made by; None for a model without its run."""
-    run = Run(Path(path))
+    """The recipe of a run, or of the run that a model or checkpoint lies in; None without one."""
+    place = Path(os.path.abspath(path))
+    if place.name == "model":
+        place = place.parent
+    elif place.parent.name == "checkpoints":
+        place = place.parent.parent
+    run = Run(place)
     return run.read_config()[0] if run.config.is_file() else None
 
 
