@@ -37,7 +37,14 @@ def test_larger_images_go_to_the_network(bars, monkeypatch):
     assert torch.equal(given.predict(x), known.predict(x))
 
 
-@pytest.mark.parametrize("labels", [None, torch.zeros(20, dtype=torch.int64)])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        None,
+        torch.zeros(20, dtype=torch.int64),
+        (torch.arange(20) == 9).long(),  # the other class is among those kept back
+    ],
+)
 def test_labels_that_do_not_differ_are_refused(labels):
     with pytest.raises(UndiffuseError, match="no labels to tell apart"):
         classifier.fit(InMemory(torch.zeros(20, 2), labels=labels), None)

@@ -58,6 +58,14 @@ def test_wrong_labels_are_refused(label: torch.Tensor, message: str) -> None:
         Conditioning(16, Conditions(classes=3)).encode(2, {"label": label})
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_labels_may_be_of_any_whole_numbers(kind: torch.dtype) -> None:
+    embedder = Conditioning(16, Conditions(classes=3))
+    label = torch.tensor([0, 2, 1])
+    encoded = embedder.encode(3, {"label": label.to(kind)})
+    assert torch.equal(encoded["embedding"], embedder.encode(3, {"label": label})["embedding"])
+
+
 def test_none_of_a_vector_is_not_a_vector_of_zeros() -> None:
     torch.manual_seed(0)
     conditioning = Conditioning(16, Conditions(vector=3))

@@ -83,6 +83,7 @@ def test_it_knows_where_its_patches_are(positions: str) -> None:
         ({"dims": True}, "dims must be"),
         ({"width": 8, "head_channels": 2}, "positions must be sincos or learned"),
         ({"width": 8, "head_channels": 4, "dims": 3}, "positions must be sincos or learned"),
+        ({"width": 4, "dims": 3, "positions": "sincos"}, "width must be at least 6"),
         ({"tokens": -1}, "tokens must be"),
     ],
 )

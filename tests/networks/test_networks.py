@@ -219,6 +219,14 @@ def test_another_shape_is_refused_in_words(case: Case) -> None:
         network(torch.cat((x, x), dim=1), c_noise)  # twice the channels
     with pytest.raises(UndiffuseError, match=r"c_noise .*\[6\], not \[2\]"):
         network(x, c_noise[:2])
+    with pytest.raises(UndiffuseError, match="takes x of floats, not of int64"):
+        network(x.long(), c_noise)
+
+
+def test_no_samples_give_no_samples(case: Case) -> None:
+    x, c_noise, condition = case.batch()
+    none = {name: value[:0] for name, value in condition.items()}
+    assert case.whole()(x[:0], c_noise[:0], **none).shape == x[:0].shape
 
 
 # ------------------------------------------------------------------ learning

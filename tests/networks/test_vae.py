@@ -86,6 +86,7 @@ def test_mistakes_are_one_sentence() -> None:
     for options, message in (
         ({"dims": 4}, "dims must be 1, 2 or 3"),
         ({"multipliers": ()}, "multipliers must be one or more"),
+        ({"multipliers": 2}, "multipliers must be one or more"),
         ({"multipliers": (1, 0)}, "multipliers must be one or more"),
         ({"blocks": True}, "blocks must be a whole number"),
     ):
@@ -96,3 +97,7 @@ def test_mistakes_are_one_sentence() -> None:
         VectorEncoder(4, 2)(torch.zeros(2, 5))
     with pytest.raises(UndiffuseError, match=r"takes x of \[B, 1\] and 2 more axes"):
         PictureEncoder(1, 2)(torch.zeros(2, 3, 8, 8))
+    with pytest.raises(UndiffuseError, match=r"takes z of \[B, 2\], not \[5, 3\]"):
+        VectorDecoder(4, 2)(torch.zeros(5, 3))
+    with pytest.raises(UndiffuseError, match=r"takes z of \[B, 2\] and 2 more axes"):
+        PictureDecoder(1, 2)(torch.zeros(5, 3, 2, 2))

@@ -28,6 +28,23 @@ def test_data_are_measured_where_the_recipe_says_so(points: InMemory) -> None:
     assert measured(made, points) == made
 
 
+@pytest.mark.parametrize("unit", [1e-30, 4e-5, 1.4e-4, 0.07, 3.0, 1e6])
+def test_the_measured_deviation_has_four_digits_in_any_unit(unit: float) -> None:
+    data = InMemory(unit * torch.randn(500, 3, generator=torch.Generator().manual_seed(0)))
+    made = measured(read("vectors"), data).prediction["sigma_data"]
+    assert made == pytest.approx(float(data.facts()["std"]), rel=1e-3)
+
+
+def test_what_cannot_be_done_to_the_data_given_is_refused(points: InMemory) -> None:
+    with pytest.raises(UndiffuseError, match=r"data\.flip mirrors images"):
+        measured(read("vectors").changed({"data.flip": True}), points)
+    images = torch.zeros(4, 1, 8, 8)
+    assert open_any(images, 8).shape == (1, 8, 8)
+    for given in (images, InMemory(images)):
+        with pytest.raises(UndiffuseError, match=r"images of 4x4, and those given are \[1, 8, 8\]"):
+            open_any(given, 4)
+
+
 def test_the_default_recipe_goes_by_the_kind_of_data(points: InMemory, images: InMemory) -> None:
     assert choose(points, None, {}) == read("vectors")
     assert choose(images, None, {}) == read("images")

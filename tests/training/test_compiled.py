@@ -6,10 +6,14 @@ import functools
 from pathlib import Path
 
 import pytest
+import torch
 
 from undiffuse.data.dataset import InMemory
 from undiffuse.errors import UndiffuseError
+from undiffuse.guidance.noisy_classifier import NoisyClassifier
 from undiffuse.networks.compilation import with_compiled
+from undiffuse.networks.mlp import MLP
+from undiffuse.schedules.vp import VP
 from undiffuse.training import loop
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.session import Session
@@ -34,6 +38,20 @@ def test_it_learns_the_same(
     assert losses(quick) == pytest.approx(losses(plain), rel=1e-4)
     assert seen
     assert quick.state.denoiser.network.state_dict().keys() == plain.state.ema.weights.keys()
+
+
+def test_a_classifier_is_compiled_whole() -> None:
+    seen: list[str] = []
+
+    def backend(graph: object, _: object) -> object:
+        seen.append("compiled")
+        return graph
+
+    plain = NoisyClassifier(MLP(size=2, width=8, depth=1), (2,), 3, VP())
+    x = torch.randn(4, 2)
+    quick = with_compiled(plain, backend=backend)
+    assert torch.allclose(quick(x, 0.5), plain(x, 0.5), atol=1e-6)
+    assert seen
 
 
 def test_without_a_compiler_nothing_begins(

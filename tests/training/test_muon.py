@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from undiffuse.errors import UndiffuseError
 from undiffuse.training.muon import STEPS, Muon, orthogonal
 
 torch.manual_seed(0)
@@ -34,6 +35,53 @@ def test_all_but_the_smallest_directions_come_near_one() -> None:
 
 def test_zeros_stay_zeros() -> None:
     assert torch.equal(orthogonal(torch.zeros(2, 3, 5)), torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-14, 1e-20, 1e-25, 1e-30, 1e-44])
+def test_small_ones_never_overflow(size: float) -> None:
+    made = orthogonal(torch.randn(1, 64, 576, generator=torch.Generator().manual_seed(2)) * size)
+    assert float(made.norm()) < 1.21 * 8  # the square root of 64, and a little
+
+
+def test_a_weight_whose_gradient_vanishes_comes_to_rest() -> None:
+    weight = nn.Parameter(torch.ones(8, 16))
+    optimizer = Muon([weight], lr=0.01)
+    weight.grad = torch.full((8, 16), 1e-3)
+    for _ in range(1000):
+        optimizer.step()
+        weight.grad.zero_()
+    rest = weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(weight, rest)
+    assert bool(rest.isfinite().all())
+
+
+def test_a_closure_is_called_with_gradients_and_what_it_returns_is_returned() -> None:
+    weight = nn.Parameter(torch.eye(3))
+    optimizer = Muon([weight], lr=0.1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (weight**2).sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure).detach()) == 3
+    assert float(closure().detach()) < 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((3,), {}),
+        ((3, 3), {"lr": -1.0}),
+        ((3, 3), {"momentum": 1.0}),
+        ((3, 3), {"weight_decay": -1}),
+    ],
+)
+def test_mistakes(shape: tuple[int, ...], options: dict[str, float]) -> None:
+    with pytest.raises(UndiffuseError, match="Muon"):
+        Muon([nn.Parameter(torch.zeros(shape))], **{"lr": 0.1, **options})
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])

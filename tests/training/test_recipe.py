@@ -170,6 +170,8 @@ def test_another_object_drops_the_options_of_the_first() -> None:
     for order in (1, -1):  # in whatever order they were written
         both = [("network.width", 9), ("network.name", "mlp")][::order]
         assert recipe.changed(dict(both)).network == {"name": "mlp", "width": 9}
+        both = [("network.width", 9), ("network", "mlp")][::order]
+        assert recipe.changed(dict(both)).network == {"name": "mlp", "width": 9}
 
 
 # ------------------------------------------------------------------ wrong ones

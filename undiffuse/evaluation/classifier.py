@@ -47,14 +47,14 @@ def fit(
     network judges, `features` is taken for it if there is one already.
 
     Raises:
-        UndiffuseError: there are no labels, or only one.
+        UndiffuseError: there are no labels, or only one among those to learn from.
     """
-    if dataset.labels is None or len(dataset.labels.unique()) < 2:
+    learned, unseen = parted(dataset, held_out)
+    if dataset.labels is None or len(dataset.labels[learned].unique()) < 2:
         raise UndiffuseError(f"{dataset.source} has no labels to tell apart; a judge needs two")
     if len(dataset.shape) == 3 and dataset.shape[1] * dataset.shape[2] > SMALL:
         network = features or learn(dataset, held_out, seed)
         return Judge("convolutional network", network.predict, network.accuracy)
-    learned, unseen = parted(dataset, held_out)
     if held_out is None or held_out.labels is None:
         held_out = dataset
     predict = _machine(*_read(dataset, spread(learned, MOST)), seed)

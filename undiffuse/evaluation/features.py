@@ -2,7 +2,7 @@ r"""What a small network sees in an image: 64 numbers in which distances mean so
 
 A convolutional network learns the labels of the real images; its last hidden layer is the space in
 which generated and real images are compared. The numbers are scaled so that real images have
-variance 1 on the average of the 64 axes, hence a squared distance of 64 is that of two unlike
+variance 1 on the average of the 64 axes, hence a squared distance of 128 is that of two unlike
 images, whatever the data.
 
 The network is a function of the data and the seed, and its weights, about 100 kB, can be kept as a

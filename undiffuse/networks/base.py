@@ -62,8 +62,8 @@ class Network(nn.Module, ABC):
             **condition: label, vector, tokens, token_mask, image, as far as the network takes them.
 
         Raises:
-            UndiffuseError: x, c_noise or a condition of another shape or kind; a condition that the
-                network does not take.
+            UndiffuseError: x or c_noise of another shape, or x of integers; a condition of another
+                shape or kind, or one that the network does not take.
         """
         check_input(x, c_noise, ("B", *self.takes()))
         if encoded is None:

@@ -34,7 +34,8 @@ def check_dropout(network: object) -> None:
 
 
 def check_input(x: Tensor, c_noise: Tensor, expected: tuple[str | int, ...]) -> None:
-    """Refuse x of another shape than expected, such as ("B", 3, "H", "W"), or c_noise not of [B].
+    """Refuse x of integers or of another shape than expected, such as ("B", 3, "H", "W"), or
+    c_noise not of [B].
 
     Names stand for any size of at least 1, "B" for any size.
     """
@@ -45,6 +46,8 @@ def check_input(x: Tensor, c_noise: Tensor, expected: tuple[str | int, ...]) -> 
     if not fits:
         wanted = ", ".join(map(str, expected))
         raise UndiffuseError(f"this network takes x of shape [{wanted}], not {list(x.shape)}")
+    if not x.is_floating_point():
+        raise UndiffuseError(f"this network takes x of floats, not of {_kind(x.dtype)}")
     if c_noise.shape != x.shape[:1]:
         raise UndiffuseError(
             f"c_noise must have one value per sample, [{len(x)}], not {list(c_noise.shape)}"

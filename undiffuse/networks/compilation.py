@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import sys
 from typing import Any, TypeVar
 
 import torch
@@ -57,12 +58,17 @@ def compiled(network: Network, backend: str = "inductor") -> Network:
 def with_compiled(owner: Owner, backend: str = "inductor") -> Owner:
     """A copy of a module that has a `network`, with that network `compiled`; weights are shared.
 
+    Where a module is its own network, as a classifier is, the whole of it is compiled.
+
     Raises:
         UndiffuseError, RunFailed: as `compiled` does.
     """
+    network = owner.get_submodule("network")
+    if network is owner:
+        return compiled(owner, backend)
     made = copy.copy(owner)
     made._modules = dict(owner._modules)  # else the original would get the compiled one too
-    made.network = compiled(owner.get_submodule("network"), backend)
+    made.network = compiled(network, backend)
     return made
 
 
@@ -74,9 +80,10 @@ def _check_compiler(device: torch.device) -> None:
                 "compiling for CUDA needs triton, which is not installed; go on without it"
             )
         return
-    names = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
-    if not any(name and shutil.which(name) for name in names):
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    name = os.environ.get("CXX") or usual
+    if not shutil.which(name):
         raise UndiffuseError(
-            "compiling needs a C++ compiler, and there is none here (g++ or clang++, or the one"
-            " that CXX names); install one, or go on without it"
+            f"compiling needs a C++ compiler, and there is no {name} here; install one, name"
+            " another in CXX, or go on without it"
         )

@@ -115,8 +115,9 @@ class Conditions:
         made: dict[str, Tensor] = {}
         if self.classes:
             none = torch.full((batch,), -1, device=like.device)
-            made["label"] = given.get("label", none)
-            check_labels(made["label"], self.classes, batch)
+            label = given.get("label", none)
+            check_labels(label, self.classes, batch)
+            made["label"] = label.long()
         if self.vector:
             vector = given.get("vector", like.new_full((batch, self.vector), float("nan")))
             check_numbers("vector", vector, (batch, self.vector))

@@ -139,6 +139,8 @@ class DiT(Network):
         turned = self.positions != "rotary" or each >= 2 * self.dims
         rule = f"sincos or learned where a head has {each} channels: a pair turns along each axis"
         check(turned, self, "positions", rule)
+        apart = self.positions != "sincos" or self.width >= 2 * self.dims
+        check(apart, self, "width", f"at least {2 * self.dims} for sines and cosines of every axis")
         check_conditions(self)
         check_flag(self, "variance")
 

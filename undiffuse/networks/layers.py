@@ -4,7 +4,7 @@ Every layer takes x of shape [B, C, *S] with one to three axes of positions S; o
 and `downsample` know that torch has one of theirs for each number of them. Nothing mixes the
 samples of a batch. Axes stay where they are and the channels may lie last in memory
 (`torch.channels_last`): no layer breaks that order, which is the quick one for convolutions on
-CPUs.
+CPUs, but for patchify and unpatchify, before the first convolution and after the last.
 
 A residual branch ends in a layer of zeros, so a fresh network starts as a chain of identities.
 """
@@ -203,7 +203,7 @@ def unpatchify(x: Tensor, patch: int) -> Tensor:
     blocks: Tensor = x.unflatten(1, (-1, *[patch] * dims))  # [B, C, p, p, ..., S1, S2, ...]
     pairs = [axis for k in range(dims) for axis in (2 + dims + k, 2 + k)]
     size = [patch * n for n in x.shape[2:]]
-    return blocks.permute(0, 1, *pairs).reshape(x.shape[0], -1, *size)
+    return blocks.permute(0, 1, *pairs).reshape(x.shape[0], blocks.shape[1], *size)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -35,7 +35,7 @@ def normalised(x: Tensor, dims: Sequence[int]) -> Tensor:
     """x divided by its root mean square over the given axes; float32 inside."""
     wide = x.float() if x.dtype in {torch.float16, torch.bfloat16} else x
     norm = torch.linalg.vector_norm(wide, dim=tuple(dims), keepdim=True)
-    length: Tensor = EPS + norm * math.sqrt(norm.numel() / x.numel())
+    length: Tensor = EPS + norm * math.sqrt(norm.numel() / max(1, x.numel()))
     return x / length.to(x.dtype)
 
 

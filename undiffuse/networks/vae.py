@@ -134,6 +134,8 @@ class VectorDecoder(nn.Module):
         self.layers = _perceptron(self.latent, self.width, self.depth, self.size)
 
     def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise UndiffuseError(f"this decoder takes z of [B, {self.latent}], not {list(z.shape)}")
         x: Tensor = self.layers(z)
         return x
 
@@ -213,6 +215,11 @@ class PictureDecoder(nn.Module):
         self.head = _head(dims, widths[0], self.channels)
 
     def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 + self.dims or z.shape[1] != self.latent:
+            raise UndiffuseError(
+                f"this decoder takes z of [B, {self.latent}] and {self.dims} more axes, not"
+                f" {list(z.shape)}"
+            )
         x: Tensor = self.head(self.layers(self.stem(z)))
         return x
 
@@ -262,7 +269,8 @@ def _check_pictures(network: PictureEncoder | PictureDecoder) -> list[int]:
     for field, least in (("channels", 1), ("latent", 1), ("width", 1), ("blocks", 0)):
         check_whole(network, field, least)
     check(network.dims in (1, 2, 3), network, "dims", "1, 2 or 3")
-    network.multipliers = tuple(network.multipliers)
-    some = len(network.multipliers) > 0 and all(whole(m, 1) for m in network.multipliers)
+    given: object = network.multipliers
+    some = isinstance(given, tuple | list) and len(given) > 0 and all(whole(m, 1) for m in given)
     check(some, network, "multipliers", "one or more whole numbers, 1 or more each")
+    network.multipliers = tuple(network.multipliers)
     return [network.width * m for m in network.multipliers]

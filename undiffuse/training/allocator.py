@@ -18,4 +18,5 @@ def keep_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(MMAP_THRESHOLD, 2**30) and libc.mallopt(TRIM_THRESHOLD, 2**31 - 1))
+    trim = libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)  # of use where the other is refused, too
+    return bool(libc.mallopt(MMAP_THRESHOLD, 2**30) and trim)

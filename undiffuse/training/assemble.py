@@ -29,12 +29,20 @@ Data = str | os.PathLike[str] | Dataset | Tensor
 
 
 def open_any(data: Data, size: int | None) -> Dataset:
-    """A data set from a name, a path, a Dataset (as it is) or samples in a tensor."""
-    if isinstance(data, Dataset):
-        return data
-    if isinstance(data, Tensor):
-        return InMemory(data)
-    return open_data(data, size=size)
+    """A data set from a name, a path, a Dataset (as it is) or samples in a tensor.
+
+    Raises:
+        UndiffuseError: as `open_data`; a Dataset or tensor of another size than is asked for.
+    """
+    if not isinstance(data, Dataset | Tensor):
+        return open_data(data, size=size)
+    dataset = InMemory(data) if isinstance(data, Tensor) else data
+    if size is not None and dataset.shape[1:] != (size, size):
+        raise UndiffuseError(
+            f"data.size asks for images of {size}x{size}, and those given are"
+            f" {list(dataset.shape)}; scale them first, or leave it out"
+        )
+    return dataset
 
 
 def choose(data: Data, recipe: str | Recipe | None, settings: Mapping[str, Any]) -> Recipe:
@@ -49,12 +57,15 @@ def choose(data: Data, recipe: str | Recipe | None, settings: Mapping[str, Any])
 
 def measured(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with measured values in place of the word "data"."""
-    std = round(float(dataset.facts()["std"]), 4)
+    std = float(dataset.facts()["std"])
     if std == 0:
         raise UndiffuseError(
             f"all values of {dataset.source} are equal, so there is nothing to learn: look at the"
             " data with `undiffuse data`"
         )
+    std = round(std, 4) if std >= 0.1 else float(f"{std:.4g}")
+    if recipe.data.flip and len(dataset.shape) != 3:
+        raise UndiffuseError(f"data.flip mirrors images, and {dataset.source} holds none")
     table = to_table(recipe)
     rooms = [r for r in ("network", "schedule", "prediction", "times", "weight") if r in table]
     settings = {

@@ -132,8 +132,8 @@ def gradient(
 ) -> Tensor:
     """Put the gradient of the mean loss into the parameters; the loss of each sample, [B].
 
-    The batch goes through the network in `accumulate` parts, with the draws of the whole. Where a
-    loss is not finite, the parts after it are left out.
+    The batch goes through the network in `accumulate` parts, with the draws of the whole, but each
+    with its own masks of dropout. Where a loss is not finite, the parts after it are left out.
     """
     device = next(state.denoiser.network.parameters()).device
     dtype = DTYPES[options.precision]

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from undiffuse.errors import UndiffuseError
+
 STEPS, SIZE = 5, 0.2  # of the iteration; root mean square of an update
 
 
@@ -31,11 +33,11 @@ def orthogonal(x: Tensor) -> Tensor:
 
         G <- G P^2, Q <- P Q  with  P = a I + b G + c G^2,  and in the end Q x.
 
-    Matrices of zeros stay zeros.
+    Matrices of zeros stay zeros, and those of norms below 1e-12 come near them.
     """
     if x.shape[-2] > x.shape[-1]:
         return orthogonal(x.mT).mT
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
     gram = torch.bmm(x, x.mT)
     a, b, c = 3.4445, -4.7750, 2.0315
     product: Tensor | None = None
@@ -57,6 +59,10 @@ class Muon(torch.optim.Optimizer):
         lr: about the root mean square by which weights move in a step, times five.
         momentum: beta, in [0, 1).
         weight_decay: weights shrink by lr * weight_decay in a step.
+
+    Raises:
+        UndiffuseError: a parameter of one axis or none, a negative rate or decay, momentum not in
+            [0, 1).
     """
 
     def __init__(
@@ -66,11 +72,21 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
     ) -> None:
+        if lr < 0 or weight_decay < 0 or not 0 <= momentum < 1:
+            raise UndiffuseError(
+                "Muon needs a rate and a decay of at least 0 and a momentum in [0, 1), not"
+                f" {lr}, {weight_decay} and {momentum}"
+            )
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        for shape in (p.shape for group in self.param_groups for p in group["params"]):
+            if len(shape) < 2:
+                raise UndiffuseError(f"Muon moves matrices; {list(shape)} is for another optimiser")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Move the parameters that have a gradient."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move the parameters that have a gradient; what `closure`, called first, returned."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             rate, beta = group["lr"], group["momentum"]
             moved: list[Tensor] = [p for p in group["params"] if p.grad is not None]
@@ -92,3 +108,4 @@ class Muon(torch.optim.Optimizer):
                 updates = [u.view_as(moved[k]) for k, u in zip(alike, turned, strict=True)]
                 factor = SIZE * max(shape) ** 0.5
                 torch._foreach_add_([moved[k] for k in alike], updates, alpha=-rate * factor)
+        return loss

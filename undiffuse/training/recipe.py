@@ -142,12 +142,14 @@ class Recipe:
             UndiffuseError: a key that does not exist (with the nearest that does) or a bad value.
         """
         table = to_table(self)
-        for key in sorted(settings, key=lambda key: not key.endswith(".name")):  # names first
+        # Whole tables come first, then names, then single options.
+        for key in sorted(settings, key=lambda key: ("." in key, not key.endswith(".name"))):
             value, (room, _, option) = settings[key], key.partition(".")
             if room not in table:
                 raise unknown("setting", room, table)
             if not option:
-                table[room] = value
+                named = isinstance(value, str) and isinstance(table[room], dict)
+                table[room] = {"name": value} if named else value
             elif not isinstance(table[room], dict):
                 raise UndiffuseError(f"'{room}' is a text and has no option '{option}'")
             elif option == "name" and table[room].get("name") != value:

@@ -44,7 +44,7 @@ from undiffuse.training.run import Run
 
 TIMED_STEPS = 20
 # What may be another in a resumed run: it decides what is kept, not what is learned (`accumulate`
-# changes sums in their last bits only).
+# changes sums in their last bits and, with dropout, its masks).
 FREE = (
     *("accumulate", "skip_limit", "checkpoint_every", "sample_every"),
     *("keep", "keep_best", "keep_every"),
