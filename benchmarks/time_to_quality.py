@@ -58,18 +58,23 @@ ran once, in a process of its own, with one seed.
 - A peer trains once and is sampled at each budget on the way. Our rate of learning falls over a
   length that is known beforehand, so each budget is a run of its own, of as many steps as the pace
   of a short trial allows: the CPU-seconds that were really spent are in the JSON files.
-- Peers train without labels, so the row to compare with theirs is `undiffuse-unconditional`.
-  `undiffuse` is told labels, drawn as often as they are in the data; *guidance-1* is without
-  guidance, *ema* with that of the recipe.
-- `denoising-diffusion-pytorch` and `diffusers` train as their own examples do, with rates made for
-  days on a GPU. The recipes called *quick* are ours for them: batches of 64 and a rate of 1e-3 that
-  falls to 1e-4. Both sample by their own DDIM with 50 calls.
+- `azula` and `undiffuse` are told labels, drawn as often as they are in the data; the others are
+  not, so the row to compare with theirs is `undiffuse-unconditional`. *guidance-1* is without
+  guidance, *ema* and *raw* have that of the recipe.
+- Peers train as their own examples do. Where those are made for days on a GPU, the recipe called
+  *quick* is ours for them: batches of 64 and a rate of 1e-3 that falls to 1e-4. They sample by
+  their own DDIM with 50 calls.
 - The pictures are 100 samples of each system after the longest budget, of raw or averaged weights,
   whichever scored better.
 
 """
 AT_ONCE = 100  # samples of a peer
-VARIANTS = {"ema": {}, "raw": {"weights": "raw"}, "guidance 1": {"guidance": 1.0}}
+VARIANTS: dict[str, dict[str, Any]] = {  # of our samples; by default averaged, as the recipe guides
+    "ema": {},
+    "raw": {"weights": "raw"},
+    "guidance 1": {"guidance": 1.0},
+    "raw guidance 1": {"weights": "raw", "guidance": 1.0},
+}
 
 
 class Plan(NamedTuple):
@@ -116,8 +121,7 @@ class Ours:
                 storage.write_json(place / "facts.json", facts)
                 told(self.name, plan, budget, facts)
             for variant, options in VARIANTS.items():
-                asked = options.get("weights", "ema") in plan.weights
-                if asked and (self.conditional or variant != "guidance 1"):
+                if options.get("weights", "ema") in plan.weights:
                     self._draw(plan, dataset, place, variant, dict(options))
 
     def _draw(
@@ -126,11 +130,12 @@ class Ours:
         target = place / f"{variant.replace(' ', '-')}.npz"
         if target.is_file():
             return
-        model = undiffuse.load(place / "run", weights=options.pop("weights", "ema"))
+        weights = options.pop("weights", "ema")
+        model = undiffuse.load(place / "run", weights=weights)
         guided = self.conditional and model.sampling["guidance"] != 1
-        if variant == "guidance 1" and not guided:
+        if "guidance" in options and not guided:
             return
-        plain = variant == "guidance 1" or (variant == "ema" and not guided)
+        plain = weights == "ema" and ("guidance" in options or not guided)
         num = plan.many if plain else plan.num
         labels = wanted_labels(dataset, num)
         keep(target, model.sample(num, labels, seed=0, **options), labels)
