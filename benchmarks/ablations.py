@@ -124,11 +124,17 @@ CHANGES: dict[str, Settings] = {
     "blocks-2": {"network.blocks": 2},
     "levels-1": {"network.multipliers": [1], "network.attention": [True]},
     "multipliers-1-3": {"network.multipliers": [1, 3]},
-    "pixels": {  # in place of patches: one level more, half the width
+    "patches": {  # in place of the pixels: one level less, twice the width
+        "network.patch": 2,
+        "network.width": 32,
+        "network.multipliers": [1, 2],
+        "network.attention": [False, True],
+    },
+    "pixels": {  # in place of patches, for three levels: one more, half the width
         "network.patch": 1,
         "network.width": 16,
-        "network.multipliers": [1, 2, 4],
-        "network.attention": [False, False, True],
+        "network.multipliers": [1, 2, 4, 6],
+        "network.attention": [False, False, True, True],
     },
     "dit-tiny": {"network": {"name": "dit.tiny"}},
     "dit-tiny-patch-2": {"network": {"name": "dit.tiny", "patch": 2}},
