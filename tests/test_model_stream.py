@@ -67,5 +67,5 @@ def test_what_cannot_be_compiled_is_one_sentence() -> None:
 
 def test_without_a_compiler(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(UndiffuseError, match=r"needs a C\+\+ compiler, and there is none here"):
+    with pytest.raises(UndiffuseError, match=r"needs a C\+\+ compiler, and there is no \S+ here"):
         model.compiled()
