@@ -93,11 +93,13 @@ def test_mistakes_are_one_sentence() -> None:
         for half in (PictureEncoder, PictureDecoder):
             with pytest.raises(UndiffuseError, match=message):
                 half(**{"channels": 1, "latent": 2, **options})
-    with pytest.raises(UndiffuseError, match=r"takes x of \[B, 4\], not \[2, 5\]"):
+    with pytest.raises(UndiffuseError, match=r"encoder takes x of shape \[B, 4\], not \[2, 5\]"):
         VectorEncoder(4, 2)(torch.zeros(2, 5))
-    with pytest.raises(UndiffuseError, match=r"takes x of \[B, 1\] and 2 more axes"):
+    with pytest.raises(UndiffuseError, match=r"encoder takes x of shape \[B, 1, H, W\]"):
         PictureEncoder(1, 2)(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(UndiffuseError, match=r"takes z of \[B, 2\], not \[5, 3\]"):
+    with pytest.raises(UndiffuseError, match=r"decoder takes z of shape \[B, 2\], not \[5, 3\]"):
         VectorDecoder(4, 2)(torch.zeros(5, 3))
-    with pytest.raises(UndiffuseError, match=r"takes z of \[B, 2\] and 2 more axes"):
+    with pytest.raises(UndiffuseError, match=r"decoder takes z of shape \[B, 2, H, W\]"):
         PictureDecoder(1, 2)(torch.zeros(5, 3, 2, 2))
+    with pytest.raises(UndiffuseError, match="encoder takes x of floats, not of int64"):
+        VectorEncoder(4, 2)(torch.zeros(2, 4, dtype=torch.int64))

@@ -33,9 +33,8 @@ def check_dropout(network: object) -> None:
     check(finite(value) and 0 <= value < 1, network, "dropout", "at least 0 and below 1")
 
 
-def check_input(x: Tensor, c_noise: Tensor, expected: tuple[str | int, ...]) -> None:
-    """Refuse x of integers or of another shape than expected, such as ("B", 3, "H", "W"), or
-    c_noise not of [B].
+def check_shape(taker: str, name: str, x: Tensor, expected: tuple[str | int, ...]) -> None:
+    """Refuse a tensor of integers or of another shape than expected, such as ("B", 3, "H", "W").
 
     Names stand for any size of at least 1, "B" for any size.
     """
@@ -45,9 +44,14 @@ def check_input(x: Tensor, c_noise: Tensor, expected: tuple[str | int, ...]) -> 
     )
     if not fits:
         wanted = ", ".join(map(str, expected))
-        raise UndiffuseError(f"this network takes x of shape [{wanted}], not {list(x.shape)}")
+        raise UndiffuseError(f"this {taker} takes {name} of shape [{wanted}], not {list(x.shape)}")
     if not x.is_floating_point():
-        raise UndiffuseError(f"this network takes x of floats, not of {_kind(x.dtype)}")
+        raise UndiffuseError(f"this {taker} takes {name} of floats, not of {_kind(x.dtype)}")
+
+
+def check_input(x: Tensor, c_noise: Tensor, expected: tuple[str | int, ...]) -> None:
+    """Refuse x that does not fit (`check_shape`), or c_noise not of [B]."""
+    check_shape("network", "x", x, expected)
     if c_noise.shape != x.shape[:1]:
         raise UndiffuseError(
             f"c_noise must have one value per sample, [{len(x)}], not {list(c_noise.shape)}"

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from undiffuse.catalogue import check
-from undiffuse.errors import UndiffuseError
-from undiffuse.networks.checks import check_whole, whole
+from undiffuse.networks.base import axes
+from undiffuse.networks.checks import check_shape, check_whole, whole
 from undiffuse.networks.layers import (
     convolution,
     group_norm,
@@ -109,8 +109,7 @@ class VectorEncoder(Encoder):
         self.layers = _perceptron(self.size, self.width, self.depth, 2 * self.latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if x.ndim != 2 or x.shape[1] != self.size:
-            raise UndiffuseError(f"this encoder takes x of [B, {self.size}], not {list(x.shape)}")
+        check_shape("encoder", "x", x, ("B", self.size))
         mean, log_var = self.layers(x).chunk(2, dim=1)
         return mean, log_var
 
@@ -134,8 +133,7 @@ class VectorDecoder(nn.Module):
         self.layers = _perceptron(self.latent, self.width, self.depth, self.size)
 
     def forward(self, z: Tensor) -> Tensor:
-        if z.ndim != 2 or z.shape[1] != self.latent:
-            raise UndiffuseError(f"this decoder takes z of [B, {self.latent}], not {list(z.shape)}")
+        check_shape("decoder", "z", z, ("B", self.latent))
         x: Tensor = self.layers(z)
         return x
 
@@ -175,11 +173,7 @@ class PictureEncoder(Encoder):
         self.head = _head(dims, self.widths[-1], 2 * self.latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if x.ndim != 2 + self.dims or x.shape[1] != self.channels:
-            raise UndiffuseError(
-                f"this encoder takes x of [B, {self.channels}] and {self.dims} more axes, not"
-                f" {list(x.shape)}"
-            )
+        check_shape("encoder", "x", x, ("B", self.channels, *axes(self.dims)))
         h = self.stem(pad_to_multiple(x, 2 ** len(self.widths)))
         mean, log_var = self.head(self.layers(h)).chunk(2, dim=1)
         return mean, log_var
@@ -215,11 +209,7 @@ class PictureDecoder(nn.Module):
         self.head = _head(dims, widths[0], self.channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        if z.ndim != 2 + self.dims or z.shape[1] != self.latent:
-            raise UndiffuseError(
-                f"this decoder takes z of [B, {self.latent}] and {self.dims} more axes, not"
-                f" {list(z.shape)}"
-            )
+        check_shape("decoder", "z", z, ("B", self.latent, *axes(self.dims)))
         x: Tensor = self.head(self.layers(self.stem(z)))
         return x
 
