@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +133,8 @@ class Ours:
             return
         weights = options.pop("weights", "ema")
         model = undiffuse.load(place / "run", weights=weights)
+        today = asdict(shelf.read(plan.recipe).sampling)  # whatever it was when the run was trained
+        model = replace(model, sampling=today)
         guided = self.conditional and model.sampling["guidance"] != 1
         if "guidance" in options and not guided:
             return

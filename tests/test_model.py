@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle  # noqa: TID251 (to see it refused)
 import shutil
 from collections.abc import Callable
@@ -247,6 +248,34 @@ def test_the_recipe_s_defaults_are_used(trained: Path) -> None:
     path = model.sample(2, 1, trajectory=True)
     assert torch.equal(path.x[-1], expected)
     assert path.evaluations == 3
+
+
+def test_the_recipe_s_guides_are_used_where_none_is_asked_for(trained: Path) -> None:
+    guide = "interval(noise_min=0.1, noise_max=3)"
+    plain = ud.load(trained)
+    model = dataclasses.replace(plain, sampling={**plain.sampling, "guide": [guide]})
+    shaped = plain.sample(2, 1, 1.5, guide=guide)
+    assert torch.equal(model.sample(2, 1), shaped)
+    assert not torch.equal(plain.sample(2, 1), shaped)
+    for options in (
+        {"label": 1, "guidance": 1.5},
+        {"label": 1, "guidance": 1.0},
+        {"label": 1, "guide": "static-threshold"},
+        {"label": [[0, 1]] * 2},
+        {"label": 1, "negative_label": 2},
+        {},
+    ):
+        assert torch.equal(model.sample(2, **options), plain.sample(2, **options))  # type: ignore[arg-type]
+    free = dataclasses.replace(model, sampling={**model.sampling, "guidance": 1.0})
+    assert torch.equal(free.sample(2, 1), plain.sample(2, 1, 1.0))  # nothing to stand around
+
+
+def test_a_recipe_s_guide_that_cannot_be_made_is_told_before_training(tmp_path: Path) -> None:
+    recipe = Recipe(network={"name": "unet", "width": 8, "blocks": 1}).changed(
+        {"sampling.guidance": 2, "sampling.guide": ["interval(noise_min=2, noise_max=1)"]}
+    )
+    with pytest.raises(UndiffuseError, match="noise_max must be larger than noise_min"):
+        Session(noise.normal(0, "x", (5, 1, 4, 4)), tmp_path / "run", recipe)
 
 
 def test_guidance(trained: Path) -> None:

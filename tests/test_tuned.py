@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -35,7 +36,7 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 
 def tuned(run: Path, **changed: object) -> TunedRule:
-    facts = {"model": ud.load(run).digest, "steps": 3, "guidance": 1.5, **changed}
+    facts = {"model": ud.load(run).digest, "steps": 3, "guidance": 1.5, "guide": "", **changed}
     return TunedRule(RULE, start="universal", before=0.2, after=0.1, **facts)  # type: ignore[arg-type]
 
 
@@ -60,9 +61,42 @@ def test_it_is_used_where_all_three_match(run: Path) -> None:
         {"guidance": 1.5, "steps": 3, "sampler": "ddim"},
         {"guidance": 1.5, "steps": 3, "grid": "karras"},
         {"guidance": 1.5, "steps": 3, "negative_label": 4},
+        {"guidance": 1.5, "steps": 3, "guide": "static-threshold"},
     ):
         assert torch.equal(model.sample(2, 1, **options), plain.sample(2, 1, **options))
     assert torch.equal(model.sample(2, steps=3), plain.sample(2, steps=3))  # without labels
+
+
+def test_one_tuned_with_the_recipe_s_guides_is_used_with_them_alone(run: Path) -> None:
+    guide = "interval(noise_min=0.1, noise_max=3)"
+    plain = ud.load(run)
+    path = tuned(run, guide=guide).write(run)
+    assert path.parent.name == "steps-3-guidance-1.5-interval-noise-min-0.1-noise-max-3"
+    model = ud.load(run)
+    own = model.sample(2, 1, 1.5, steps=3, guide=guide)
+    assert torch.equal(own, plain.sample(2, 1, 1.5, steps=3, guide=guide, sampler=RULE))
+    assert torch.equal(model.sample(2, 1, 1.5, steps=3), plain.sample(2, 1, 1.5, steps=3))
+    recipe = {**model.sampling, "guidance": 1.5, "guide": [guide], "steps": 3}
+    assert torch.equal(dataclasses.replace(model, sampling=recipe).sample(2, 1), own)
+
+
+def test_tuning_is_with_the_recipe_s_guides(run: Path) -> None:
+    plain = ud.load(run)
+    recipe = {**plain.sampling, "guidance": 2.0, "guide": ["interval(noise_min=0, noise_max=1)"]}
+    model = dataclasses.replace(plain, sampling=recipe)
+    options = {"iterations": 2, "calibration": 2, "fresh": 2, "batch_size": 2}
+    shaped, other = model.tune(2, **options), model.tune(2, 2.0, **options)
+    assert (shaped.guidance, shaped.guide) == (2.0, "interval(noise_min=0, noise_max=1)")
+    assert (other.guidance, other.guide) == (2.0, "")
+    assert shaped.before != other.before
+
+
+def test_one_of_before_there_were_guides_is_read(run: Path) -> None:
+    path = tuned(run).write(run)
+    stored = json.loads(path.read_text())
+    del stored["guide"]
+    ud.storage.write(path.parent, {}, {"sampler": stored})
+    assert ud.load(run).tuned == (tuned(run),)
 
 
 def test_it_is_not_used_for_other_weights(run: Path) -> None:

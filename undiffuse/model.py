@@ -25,7 +25,6 @@ from undiffuse.classifier import load_classifier
 from undiffuse.denoiser import Denoiser, Learned
 from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid
-from undiffuse.guidance.cfg import ClassifierFree
 from undiffuse.guidance.words import Guides, Readers, Words, opened
 from undiffuse.labels import Label
 from undiffuse.networks.compilation import with_compiled
@@ -188,12 +187,13 @@ class Model:
                     + ("" if facts["classes"] else "; this model was trained without labels")
                 )
             n = 0 if wanted is None else int(wanted[:1].numel())
-            own = self.sampling["guidance"]
-            if sampler is None and grid is None and not guides.words and n < 2 and unwanted is None:
+            own, away = self.sampling["guidance"], unwanted is not None
+            guides = guides.standing(guidance, self.sampling, n, away)
+            if sampler is None and grid is None and n < 2 and not away:
                 weight = own if guidance is None else guidance
-                found = self.tuned_for(steps, None if wanted is None else weight)
+                found = self.tuned_for(steps, None if wanted is None else weight, str(guides))
                 rule = rule if found is None else found.rule
-            guides = guides.complete(guidance, own, n, unwanted is not None)
+            guides = guides.complete(guidance, own, n, away)
             if wanted is not None and guides.composed:
                 wanted = wanted.reshape(count, n)
             denoiser = guides.around(
@@ -203,15 +203,18 @@ class Model:
         conditions = {"label": wanted} | ({} if unwanted is None else {"negative_label": unwanted})
         return {"denoiser": denoiser, "shape": (count, *self.shape), **way, **conditions}
 
-    def tuned_for(self, steps: int | None, guidance: float | None) -> TunedRule | None:
+    def tuned_for(
+        self, steps: int | None, guidance: float | None, guide: str = ""
+    ) -> TunedRule | None:
         """The sampler tuned for these weights, steps and guidance, if there is one.
 
         Args:
             steps: evaluations; None: the recipe's.
             guidance: w of classifier-free guidance; None: without labels.
+            guide: the guides around it in words.
         """
         count = self.sampling["steps"] if steps is None else steps
-        fitting = (rule for rule in self.tuned if rule.fits(self.digest, count, guidance))
+        fitting = (r for r in self.tuned if r.fits(self.digest, count, guidance, guide))
         return next(fitting, None)
 
     def tune(
@@ -222,7 +225,7 @@ class Model:
         Args:
             steps: evaluations; default: the recipe's.
             guidance: w of classifier-free guidance towards each label in turn; default: the
-                recipe's.
+                recipe's, with the guides that it puts around it.
             options: those of `samplers.tuning.tune`.
 
         Raises:
@@ -231,18 +234,20 @@ class Model:
         if guidance is not None and not self.classes:
             raise UndiffuseError("guidance needs labels, and this model was trained without them")
         count = self.sampling["steps"] if steps is None else steps
-        weight = self.sampling["guidance"] if guidance is None else guidance
-        guided = self.classes and weight != 1
+        labelled, own = min(self.classes, 1), self.sampling["guidance"]
+        guides = Guides().standing(guidance, self.sampling, labelled, negative=False)
+        whole = guides.complete(guidance, own, labelled, negative=False)
         found = tune(
-            ClassifierFree(self.denoiser, weight) if guided else self.denoiser,
+            whole.around(self.denoiser),
             self.shape,
             count,
             condition=lambda index: {"label": index % self.classes} if self.classes else {},
             **options,
         )
-        key = weight if self.classes else None
+        weight = own if guidance is None else guidance
+        key = (weight if self.classes else None, str(guides))
         return TunedRule(
-            found.rule, self.digest, count, key, found.start, found.before, found.after
+            found.rule, self.digest, count, *key, found.start, found.before, found.after
         )
 
     def labels(self, count: int, label: Label | None) -> Tensor | None:

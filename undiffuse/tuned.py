@@ -7,6 +7,7 @@ digest of the weights, the steps and the guidance are all those it was made for,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from undiffuse.samplers.non_stationary import NonStationary
 
 FOLDER, STEM = "tuned", "sampler"
 FORMAT = 1
-FACTS = ("model", "steps", "guidance", "start", "before", "after")
+FACTS = ("model", "steps", "guidance", "guide", "start", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TunedRule:
         model: sha256 of the weights file.
         steps: evaluations.
         guidance: w of classifier-free guidance; None: without labels.
+        guide: guides around it in words; empty: none.
         start: the fixed rule with which tuning began, the best of them.
         before: median error of that rule on noise that tuning never saw.
         after: median error of this one on the same noise.
@@ -37,6 +39,7 @@ class TunedRule:
     model: str
     steps: int
     guidance: float | None
+    guide: str
     start: str
     before: float
     after: float
@@ -45,20 +48,23 @@ class TunedRule:
     def title(self) -> str:
         """Its name in what samples tell of themselves."""
         guided = "" if self.guidance is None else f" and guidance {self.guidance:g}"
-        return f"{self.rule.name} tuned for {self.steps} steps{guided}"
+        around = f" in {self.guide}" if self.guide else ""
+        return f"{self.rule.name} tuned for {self.steps} steps{guided}{around}"
 
-    def fits(self, model: str, steps: int, guidance: float | None) -> bool:
-        """Whether it was made for these weights, steps and guidance."""
-        return (self.model, self.steps, self.guidance) == (model, steps, guidance)
+    def fits(self, model: str, steps: int, guidance: float | None, guide: str) -> bool:
+        """Whether it was made for these weights, steps, guidance and guides around it."""
+        made_for = self.model, self.steps, self.guidance, self.guide
+        return made_for == (model, steps, guidance, guide)
 
     def write(self, run: Path) -> Path:
-        """Store it in the run, in the place of an older one for the same steps and guidance.
+        """Store it in the run, in the place of an older one for the same steps and guides.
 
         Raises:
             RunFailed: the disk is full or the place cannot be written.
         """
         guided = "" if self.guidance is None else f"-guidance-{self.guidance:g}"
-        folder = run / FOLDER / f"steps-{self.steps}{guided}"
+        around = re.sub("[^a-z0-9.]+", "-", f" {self.guide}").rstrip("-")
+        folder = run / FOLDER / f"steps-{self.steps}{guided}{around}"
         facts = {key: getattr(self, key) for key in FACTS}
         stored = {"format": FORMAT, "rule": catalogue.describe(self.rule), **facts}
         storage.write(folder, {}, {STEM: stored})
@@ -82,6 +88,7 @@ def _read(folder: Path) -> TunedRule:
     stored = storage.read_json(folder / f"{STEM}.json")
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise UndiffuseError(f"its format is not {FORMAT}; tune again")
+    stored.setdefault("guide", "")  # which older ones do not tell
     if stored.keys() != {"format", "rule", *FACTS}:
         raise UndiffuseError("it has not the entries of a tuned rule; tune again")
     rule = catalogue.build(stored["rule"], "samplers")

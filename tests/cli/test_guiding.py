@@ -43,6 +43,22 @@ def test_guides_are_told_by_the_picture_and_the_last_line(
     assert capsys.readouterr().out.strip().endswith(f"universal, guided by {written}")
 
 
+def test_those_of_the_recipe_are_told_and_can_be_asked_for(tmp_path: Path) -> None:
+    run, guide = tmp_path / "run", "interval(noise_min=0.2, noise_max=2)"
+    settings = ["sampling.guidance=2.5", f"sampling.guide=['{guide}']", "network.width=8"]
+    words = ["--steps", "1", "--batch-size", "8", "--set", *settings]
+    assert main(["train", "digits", "--out", str(run), *words]) == 0
+    own, asked, plain = (tmp_path / f"{name}.png" for name in ("own", "asked", "plain"))
+    draw = ["sample", str(run), "--num", "2", "--steps", "3", "--out"]
+    assert main([*draw, str(own)]) == 0
+    assert main([*draw, str(asked), "--guidance", "2.5", "--guide", guide]) == 0
+    assert main([*draw, str(plain), "--guidance", "2.5"]) == 0
+    assert text(own) == text(asked)
+    assert (text(own)["guidance"], text(own)["guide"]) == ("2.5", guide)
+    assert own.read_bytes() == asked.read_bytes() != plain.read_bytes()
+    assert "guide" not in text(plain)
+
+
 def test_they_are_those_of_the_model(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.npz"
     words = ["--num", "3", "--guide", "rescaled(weight=3, phi=0.5)", "--label", "7"]
@@ -122,7 +138,10 @@ def test_a_grid_is_chosen_and_told(vectors: Path, tmp_path: Path) -> None:
         (["--guide", "rescaled(weight=-1)"], "weight must be a finite number >= 0"),
         (["--guide", "rescaled(weight=2)", "--guidance", "2"], "give guidance or the guide resc"),
         (["--guide", "likelihood"], "the guide 'likelihood' needs a function"),
-        (["--guide", "interval(noise_min=1, noise_max=2)"], "and there is none: put it around one"),
+        (
+            ["--guidance", "1", "--guide", "interval(noise_min=1, noise_max=2)"],
+            "and there is none: put it around one",
+        ),
         (
             ["--guidance", "2", "--guide", "interval(noise_min=2, noise_max=1)"],
             "noise_max must be larger than noise_min, 2, not 1",

@@ -33,7 +33,8 @@ def test_a_picture_tells_how_it_was_made(run: Path, tmp_path: Path) -> None:
         "steps": "3",
         "sampler": "ddim(eta=0.5)",
         "precision": "float32",
-        "guidance": "1.0",
+        "guidance": "2.0",
+        "guide": "interval(noise_min=0.2, noise_max=1)",
         "num": "6",
         "label": "7",
     }
@@ -112,7 +113,7 @@ def test_a_directory_of_other_pictures_is_refused(
     assert main(words) == 0
     before = {file: file.read_bytes() for file in out.iterdir()}
     others = [["--seed", "1"], ["--steps", "5"], ["--label", "3"], ["--sampler", "ddim"]]
-    for other in [*others, ["--guidance", "2"], ["--precision", "bfloat16"]]:
+    for other in [*others, ["--guidance", "2"], ["--guidance", "3"], ["--precision", "bfloat16"]]:
         assert main([*words, *other]) == 2
         assert "was made with" in capsys.readouterr().err
     (out / "holiday.png").write_bytes(b"mine")

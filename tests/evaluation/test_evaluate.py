@@ -51,7 +51,7 @@ def test_it_measures_the_recipes_sampler_also_where_another_was_tuned(digits_run
     run = Path(shutil.copytree(digits_run, tmp_path / "run"))
     before = evaluate(run, num=30, judge=judge)["distribution"]
     rule = NonStationary((2.0, 0.3), ((-0.4,), (-0.7, 0.2)))
-    facts = {"model": undiffuse.load(run).digest, "steps": 3, "guidance": 1.0}
+    facts = {"model": undiffuse.load(run).digest, "steps": 3, "guidance": 1.0, "guide": ""}
     TunedRule(rule, start="universal", before=0.2, after=0.1, **facts).write(run)
     assert undiffuse.load(run).tuned
     assert evaluate(run, num=30, judge=judge)["distribution"] == before

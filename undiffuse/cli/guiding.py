@@ -22,7 +22,7 @@ class Followed:
     """What is asked of one model, understood and found possible.
 
     Attributes:
-        guides: those asked for, with the runs that they name.
+        guides: those asked for, or else the recipe's, with the runs that they name.
         classes: how many labels there are to ask for; 0: none.
         label: the label of every sample, or several at once; None: each in turn.
         negative: the label to keep away from.
@@ -37,8 +37,8 @@ class Followed:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but classifier-free guidance towards one label is asked for."""
-        return not self.guides.words and self.negative is None and not isinstance(self.label, tuple)
+        """Whether it is about one label alone for each sample."""
+        return self.negative is None and not isinstance(self.label, tuple)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Guiding:
             help="a guide; given again, one around the one before: "
             + catalogued()
             + "; bad and classifier are paths of runs",
-            help_behavior_hint="",
+            help_behavior_hint="(default, without --guidance: the run's)",
         ),
     ] = ()
 
@@ -110,6 +110,7 @@ class Guiding:
             )
         own = model.sampling["guidance"]
         count = len(asked) if asked else min(classes, 1)
+        guides = guides.standing(self.guidance, model.sampling, count, away is not None)
         guides.complete(self.guidance, own, count, away is not None)
         settings: dict[str, Any] = {}
         if classes and not any(guide.weighed for guide in guides.words):

@@ -210,10 +210,12 @@ class Pictures(Output):
         if match is None:
             raise UndiffuseError(f"{file} is not one of these samples; choose another --out")
         text, whole = _read(file)
-        for key, value in plan.facts_of(int(match[1])).items():
-            if text.get(key) != str(value):
+        facts = {key: str(value) for key, value in plan.facts_of(int(match[1])).items()}
+        for key in {**facts, **text}:
+            before, now = text.get(key, "unknown"), facts.get(key, "none")
+            if before != now:
                 raise UndiffuseError(
-                    f"{file} was made with {key} = {text.get(key, 'unknown')}, not {value};"
+                    f"{file} was made with {key} = {before}, not {now};"
                     " choose another --out, or delete what is there"
                 )
         return int(match[1]) if whole else None

@@ -145,7 +145,8 @@ class Sample(Verb):
         chosen = {"steps": steps, "sampler": sampler, "grid": self.grid}
         followed = self.guiding.read(model)
         if self.sampler is None and self.grid is None and followed.plain:
-            tuned = model.tuned_for(steps, followed.settings.get("guidance"))
+            way = followed.settings
+            tuned = model.tuned_for(steps, way.get("guidance"), way.get("guide", ""))
             chosen["sampler"] = sampler if tuned is None else tuned.title
         settings: dict[str, Any] = {
             "undiffuse": undiffuse.__version__,

@@ -109,19 +109,27 @@ class Words:
         return bool({"weight", "weights"} & set(options_of(self.name)))
 
     @property
+    def timed(self) -> bool:
+        """Whether it has to know the times of the sampler."""
+        return "times" in parameters(self.name)
+
+    @property
     def runs(self) -> dict[str, str]:
         """Its options that name a run, and the paths."""
         return {key: str(value) for key, value in self.options.items() if key in RUNS}
 
     def around(
-        self, denoiser: Denoiser, runs: Mapping[str, Opened], times: Callable[[], Tensor]
+        self,
+        denoiser: Denoiser,
+        runs: Mapping[str, Opened],
+        times: Callable[[], Tensor] | None = None,
     ) -> Denoiser:
         """The guide around a denoiser.
 
         Args:
             denoiser: the one underneath.
             runs: what stands at the paths.
-            times: makes those of the sampler.
+            times: makes those of the sampler, for a guide that has to know them.
 
         Raises:
             UndiffuseError: an option out of range, or of another kind.
@@ -129,7 +137,7 @@ class Words:
         options = self.options | {
             option: runs[path].under(denoiser.schedule) for option, path in self.runs.items()
         }
-        if "times" in parameters(self.name):
+        if self.timed and times is not None:
             options["times"] = times()
         try:
             made: Denoiser = catalogue.load(FAMILY, self.name)(denoiser, **options)
@@ -165,6 +173,22 @@ class Guides:
         """What is known of the labels: by the classifier, if one is followed, or by the model."""
         followed = [g.runs["classifier"] for g in self.words if "classifier" in g.runs]
         return self.runs[followed[0]].data if followed else own
+
+    def standing(
+        self, guidance: float | None, own: Mapping[str, Any], labels: int, negative: bool
+    ) -> Guides:
+        """These guides; those of a recipe, if neither guides nor a weight were asked for.
+
+        Args:
+            guidance: the weight asked for; None: none was.
+            own: `guidance` and, where there are some around it, `guide` of the recipe.
+            labels: how many each sample has; the recipe's guides are for one.
+            negative: whether there is a negative label.
+        """
+        asked = bool(self.words) or guidance is not None
+        if asked or labels != 1 or negative or own["guidance"] == 1:
+            return self
+        return Guides(tuple(Words.read(guide) for guide in own.get("guide", ())))
 
     def complete(
         self, guidance: float | None, default: float, labels: int, negative: bool
@@ -212,7 +236,7 @@ class Guides:
         """Whether they take several labels at once, [B, n]."""
         return any(guide.name == "composed" for guide in self.words)
 
-    def around(self, denoiser: Denoiser, times: Callable[[], Tensor]) -> Denoiser:
+    def around(self, denoiser: Denoiser, times: Callable[[], Tensor] | None = None) -> Denoiser:
         """All of them around a denoiser; `times` makes those of the sampler.
 
         Raises:

@@ -22,6 +22,7 @@ import tomli_w
 
 from undiffuse.catalogue import check, finite, real
 from undiffuse.errors import UndiffuseError, escaped, one_line, shown, unknown
+from undiffuse.guidance.words import Words
 from undiffuse.kinds import fits, spoken
 
 Table = dict[str, Any]
@@ -108,12 +109,18 @@ class SamplingOptions:
 
     sampler: str = "universal"
     steps: int = 20
-    guidance: float = 1.0
+    guidance: float = 1.0  # w of classifier-free guidance; where it is not 1, these are around it,
+    guide: tuple[str, ...] = ()  # from inner to outer: "interval(noise_min=0.2, noise_max=2)"
 
     def __post_init__(self) -> None:
         check(1 <= self.steps <= 10**6, self, "steps", "from 1 to 1000000")
         fine = finite(self.guidance) and self.guidance >= 0
         check(fine, self, "guidance", "at least 0 and finite")
+        object.__setattr__(self, "guide", tuple(self.guide))
+        for guide in map(Words.read, self.guide):
+            whole = guide.weighed or guide.runs or guide.timed
+            rule = f"of guides around that of guidance; {guide.name} stands for itself"
+            check(not whole, self, "guide", rule)
 
 
 @dataclass(frozen=True)
