@@ -51,6 +51,10 @@ def times(mean: float, std: float) -> Settings:
     return {"times.name": "log-normal", "times.mean": mean, "times.std": std}
 
 
+def edm2(optimizer: str, lr: float) -> Settings:
+    return {"network": {"name": "edm2.tiny"}, "training.optimizer": optimizer, "training.lr": lr}
+
+
 CHANGES: dict[str, Settings] = {
     "times-1.2-1.2": times(-1.2, 1.2),
     "times-0.8-1.3": times(-0.8, 1.3),
@@ -138,7 +142,12 @@ CHANGES: dict[str, Settings] = {
     },
     "dit-tiny": {"network": {"name": "dit.tiny"}},
     "dit-tiny-patch-2": {"network": {"name": "dit.tiny", "patch": 2}},
-    "edm2-tiny": {"network": {"name": "edm2.tiny"}, "training.lr": 1e-2},
+    "edm2-tiny": edm2("muon", 1e-2),
+    "edm2-tiny-muon-3e-2": edm2("muon", 3e-2),
+    "edm2-tiny-muon-1e-1": edm2("muon", 1e-1),
+    "edm2-tiny-adamw-1e-2": edm2("adamw", 1e-2),
+    "edm2-tiny-adamw-3e-2": edm2("adamw", 3e-2),
+    "edm2-tiny-adamw-6e-2": edm2("adamw", 6e-2),
 }
 
 
@@ -169,11 +178,18 @@ BEFORE = {"training.optimizer": "adamw", "training.compile": False}  # what old 
 
 
 def choices(recipe: Recipe) -> Settings:
-    """What a recipe decides, as dotted keys; words about it and its length are left out."""
+    """What a recipe decides, as dotted keys; words about it, its length and guides are left out."""
     table = to_table(recipe)
-    flat = {f"{r}.{k}": v for r, t in table.items() if isinstance(t, dict) for k, v in t.items()}
-    idle = ("steps", "checkpoint_every", "sample_every", "keep", "keep_best", "keep_every")
-    return {k: v for k, v in flat.items() if k not in {f"training.{key}" for key in idle}}
+    return deciding(
+        {f"{r}.{k}": v for r, t in table.items() if isinstance(t, dict) for k, v in t.items()}
+    )
+
+
+def deciding(flat: Settings) -> Settings:
+    """Those of the dotted keys that decide anything here: samples are always drawn unguided."""
+    length = ("steps", "checkpoint_every", "sample_every", "keep", "keep_best", "keep_every")
+    idle = {"sampling.guidance", "sampling.guide", *(f"training.{key}" for key in length)}
+    return {k: v for k, v in flat.items() if k not in idle}
 
 
 def digest(value: Any) -> str:
@@ -275,11 +291,11 @@ def tables(records: list[dict[str, Any]]) -> Iterator[str]:
     """A table for each data set, budget and starting point."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for r in records:
-        start = digest({**BEFORE, **r["base"]})
+        start = digest({**BEFORE, **deciding(r["base"])})
         groups.setdefault((r["data"], r["recipe"], r["budget"], start), []).append(r)
     for (data, name, budget, _), mine in groups.items():
         yield from ("", f"## {data}: recipe {name}, {budget:g} CPU-seconds", "")
-        today, base = choices(shelf.read(name)), {**BEFORE, **mine[0]["base"]}
+        today, base = choices(shelf.read(name)), {**BEFORE, **deciding(mine[0]["base"])}
         keys = [k for k in sorted({*today, *base}) if today.get(k) != base.get(k)]
         keys = [k for k in keys if "data" not in (today.get(k), base.get(k))]
         other = ", ".join(f"`{k} = {json.dumps(base.get(k))}`" for k in keys)
@@ -324,8 +340,8 @@ def percent(share: float | None) -> str:
 
 def asked(record: dict[str, Any]) -> str:
     """What a record answers, so that a new answer takes the place of an old one."""
-    what = ("recipe", "change", "settings", "seed", "budget", "num", "base")
-    return digest([record[k] for k in what])
+    what = ("recipe", "change", "settings", "seed", "budget", "num")
+    return digest([*(record[k] for k in what), deciding(record["base"])])
 
 
 def report(plan: Plan, docs: Path | None) -> None:
