@@ -8,8 +8,11 @@ from typing import Any
 COLOURS = {
     "undiffuse": "#d65a28",
     "undiffuse-unconditional": "#8a2f6b",
+    "denoising-diffusion-pytorch": "#8fb4d6",
     "denoising-diffusion-pytorch-quick": "#2f6fa8",
+    "diffusers": "#97cfab",
     "diffusers-quick": "#3c9a5f",
+    "smalldiffusion": "#c4c47f",
     "smalldiffusion-quick": "#8a8a2a",
     "azula": "#5b5b5b",
 }
@@ -21,16 +24,17 @@ Record = dict[str, Any]
 def curve(record: Record, num: int) -> tuple[list[float], list[float], Record]:
     """CPU-seconds, Fréchet distances of `num` samples, and the distances of as many real ones.
 
-    Where there is a choice, it is samples without guidance, and else of the better weights.
+    Ours are without guidance and of averaged weights, a peer's of its better ones.
     """
     seconds, distances, real = [], [], {}
     for budget in record["budgets"].values():
         scores = {
             k.rpartition(" ")[0]: v for k, v in budget["scores"].items() if k.endswith(f" {num}")
         }
-        plain = [scores["guidance-1"]] if "guidance-1" in scores else list(scores.values())
-        if plain:
-            best = min((figures["frechet"] for figures in plain), key=lambda f: f["generated"])
+        own = [scores[name] for name in ("guidance-1", "ema") if name in scores]
+        shown = own[:1] if record["system"].startswith("undiffuse") else list(scores.values())
+        if shown:
+            best = min((figures["frechet"] for figures in shown), key=lambda f: f["generated"])
             seconds.append(budget["cpu_seconds"])
             distances.append(best["generated"])
             real = best["real"]
