@@ -61,7 +61,7 @@ ran once, in a process of its own, with one seed.
   of a short trial allows: the CPU-seconds that were really spent are in the JSON files.
 - `azula` and `undiffuse` are told labels, drawn as often as they are in the data; the others are
   not, so the row to compare with theirs is `undiffuse-unconditional`. *guidance-1* is without
-  guidance, *ema* and *raw* have that of the recipe.
+  guidance, *ema* and *raw* have that of the recipe. The curves are without guidance.
 - Peers train as their own examples do. Where those are made for days on a GPU, the recipe called
   *quick* is ours for them: batches of 64 and a rate of 1e-3 that falls to 1e-4. They sample by
   their own DDIM with 50 calls.

@@ -50,7 +50,8 @@ def test_recipes_are_listed_with_what_they_reach(capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out
     for name in recipes.shipped():
         recipe = recipes.read(name)
-        assert f"{name:<14}{recipe.description}\n" in told
+        assert f"\n{name}  " in f"\n{told}"
+        assert f" {recipe.description}\n" in told
         assert recipe.expected in told
     assert "% of 1,000 samples recognised" in told
 

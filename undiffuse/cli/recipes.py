@@ -43,9 +43,10 @@ class Recipes(Verb):
             text = (shelf.folder() / f"{self.shown}.toml").read_text(encoding="utf-8")
             print(text.rstrip("\n"))
             return 0
+        width = 2 + max(map(len, shelf.shipped()))
         for name in shelf.shipped():
             recipe = shelf.read(name)
-            print(f"{name:<14}{recipe.description}")
+            print(f"{name:<{width}}{recipe.description}")
             if recipe.expected:
-                print(f"{'':<14}expected: {recipe.expected}")
+                print(f"{'':<{width}}expected: {recipe.expected}")
         return 0
