@@ -7,7 +7,6 @@ for record in session.records():
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -22,12 +21,12 @@ import undiffuse
 from undiffuse import catalogue
 from undiffuse.denoiser import Learned
 from undiffuse.errors import RunFailed, UndiffuseError
-from undiffuse.guidance.words import Guides
 from undiffuse.objectives.objective import Loss
 from undiffuse.training import checkpoint
 from undiffuse.training.allocator import keep_memory
 from undiffuse.training.assemble import (
     Data,
+    check_guides,
     choose,
     difference,
     make_learner,
@@ -124,7 +123,7 @@ class Session:
         self.objective = objective or make_objective(self.recipe)
         learned = denoiser or make_learner(self.recipe, self.dataset, seed)
         _check_denoiser(learned)
-        _check_guides(self.recipe, learned)
+        check_guides(self.recipe, learned)
         learned.to(device)
         if torch.device(device).type == "cpu":
             keep_memory()
@@ -305,14 +304,6 @@ def _check_place(run: Run, resume: bool) -> None:
         )
     if not run.config.is_file() and run.path.is_dir() and any(run.path.glob("[!.]*")):
         raise UndiffuseError(f"{run.path} is not empty and holds no run; choose another --out")
-
-
-def _check_guides(recipe: Recipe, denoiser: Learned) -> None:
-    """Put the guides of the recipe around a denoiser, so that a wrong option is told now."""
-    if recipe.sampling.guide:
-        own = dataclasses.asdict(recipe.sampling)
-        guides = Guides().standing(None, own, labels=1, negative=False)
-        guides.complete(None, own["guidance"], labels=1, negative=False).around(denoiser)
 
 
 def _check_denoiser(denoiser: Learned) -> None:
