@@ -47,7 +47,7 @@ class Model:
     Attributes:
         denoiser: E[x_0 | x_t], with the network in evaluation mode.
         data: what was learned from: shape, classes, class_names, kind, count, ...
-        sampling: the defaults: sampler, steps, guidance.
+        sampling: the defaults: sampler, steps, guidance, and guides around it.
         digest: sha256 of the weights file, the model's identity ("" if it was never stored).
         skipped: newer checkpoints, and tuned samplers, that were damaged and passed over, in words.
         tuned: samplers tuned for this run; one is used where model, steps and guidance are its own.
@@ -93,7 +93,7 @@ class Model:
             count: how many, >= 1.
             label: one label for all, or one for each (-1: no label), or rows of several at once,
                 [[3, 7]], which are composed; None: without labels.
-            guidance: w of classifier-free guidance; 1 is the conditional model, 0 ignores labels.
+            guidance: w, 1 as learned, 0 without labels; default: the recipe's, with its guides.
             seed: sample i is a function of (seed, first_index + i).
             sampler: a rule or its name; default: one tuned for these steps and this guidance, or
                 else the recipe's.
@@ -224,8 +224,7 @@ class Model:
 
         Args:
             steps: evaluations; default: the recipe's.
-            guidance: w of classifier-free guidance towards each label in turn; default: the
-                recipe's, with the guides that it puts around it.
+            guidance: w towards each label in turn; default: the recipe's, with its guides.
             options: those of `samplers.tuning.tune`.
 
         Raises:
@@ -235,7 +234,7 @@ class Model:
             raise UndiffuseError("guidance needs labels, and this model was trained without them")
         count = self.sampling["steps"] if steps is None else steps
         labelled, own = min(self.classes, 1), self.sampling["guidance"]
-        guides = Guides().standing(guidance, self.sampling, labelled, negative=False)
+        guides = self.usual_guides() if guidance is None else Guides()
         whole = guides.complete(guidance, own, labelled, negative=False)
         found = tune(
             whole.around(self.denoiser),
@@ -244,11 +243,9 @@ class Model:
             condition=lambda index: {"label": index % self.classes} if self.classes else {},
             **options,
         )
-        weight = own if guidance is None else guidance
-        key = (weight if self.classes else None, str(guides))
-        return TunedRule(
-            found.rule, self.digest, count, *key, found.start, found.before, found.after
-        )
+        weight = (own if guidance is None else guidance) if self.classes else None
+        made_for = (self.digest, count, weight, str(guides))
+        return TunedRule(found.rule, *made_for, found.start, found.before, found.after)
 
     def labels(self, count: int, label: Label | None) -> Tensor | None:
         """The labels that `sample` uses, [count] or [count, n], checked; None without labels.
@@ -266,6 +263,10 @@ class Model:
         """
         readers: Readers = {"bad": load, "classifier": load_classifier}
         return opened(guides, readers, self.shape, next(self.denoiser.parameters()).device)
+
+    def usual_guides(self) -> Guides:
+        """The guides around the recipe's guidance, where nothing but a label is asked for."""
+        return Guides().standing(None, self.sampling, min(self.classes, 1), negative=False)
 
     def under(self, schedule: Schedule) -> Denoiser:
         """The denoiser under a schedule, its own or another."""

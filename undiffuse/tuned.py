@@ -7,7 +7,7 @@ digest of the weights, the steps and the guidance are all those it was made for,
 
 from __future__ import annotations
 
-import re
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class TunedRule:
             RunFailed: the disk is full or the place cannot be written.
         """
         guided = "" if self.guidance is None else f"-guidance-{self.guidance:g}"
-        around = re.sub("[^a-z0-9.]+", "-", f" {self.guide}").rstrip("-")
+        around = f"-{hashlib.sha256(self.guide.encode()).hexdigest()[:8]}" if self.guide else ""
         folder = run / FOLDER / f"steps-{self.steps}{guided}{around}"
         facts = {key: getattr(self, key) for key in FACTS}
         stored = {"format": FORMAT, "rule": catalogue.describe(self.rule), **facts}

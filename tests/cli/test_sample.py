@@ -116,6 +116,11 @@ def test_a_directory_of_other_pictures_is_refused(
     for other in [*others, ["--guidance", "2"], ["--guidance", "3"], ["--precision", "bfloat16"]]:
         assert main([*words, *other]) == 2
         assert "was made with" in capsys.readouterr().err
+    plain = ["sample", str(run), "--num", "1", "--guidance", "2", "--out", str(tmp_path / "plain")]
+    assert main(plain) == 0
+    assert main([*plain[:4], "--out", plain[-1]]) == 2
+    told = "was made with guide = none, not interval(noise_min=0.2, noise_max=1)"
+    assert told in capsys.readouterr().err
     (out / "holiday.png").write_bytes(b"mine")
     assert main(words) == 2
     assert "holiday.png is not one of these samples" in capsys.readouterr().err

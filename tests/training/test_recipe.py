@@ -210,7 +210,10 @@ RANGES: list[tuple[str, list[Any]]] = [
     ("training.keep", [0]),
     ("sampling.steps", [0]),
     ("sampling.guidance", [-1, float("inf")]),
-    ("sampling.guide", [["rescaled(weight=2)"], ["autoguidance(bad=runs/x, weight=2)"]]),
+    (
+        "sampling.guide",
+        ["interval", ["rescaled(weight=2)"], ["autoguidance(bad=runs/x, weight=2)"]],
+    ),
     ("data.size", [0, 4097]),
 ]
 

@@ -65,7 +65,7 @@ class Guiding:
         arg(
             metavar="W",
             help="how closely to follow the label: 1 as learned, 0 not at all",
-            help_behavior_hint="(default: the run's)",
+            help_behavior_hint="(default: the run's, with the run's guides around it)",
         ),
     ] = None
     guide: Annotated[

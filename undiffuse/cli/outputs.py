@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TURNS = "each in turn"
+# Facts that only some samples have; of others a picture tells nothing.
+OPTIONAL = ("steps", "grid", "guidance", "guide", "guiding models", "negative label")
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,8 @@ class Pictures(Output):
             raise UndiffuseError(f"{file} is not one of these samples; choose another --out")
         text, whole = _read(file)
         facts = {key: str(value) for key, value in plan.facts_of(int(match[1])).items()}
-        for key in {**facts, **text}:
-            before, now = text.get(key, "unknown"), facts.get(key, "none")
+        for key in dict.fromkeys((*facts, *OPTIONAL)):
+            before, now = text.get(key, "none"), facts.get(key, "none")
             if before != now:
                 raise UndiffuseError(
                     f"{file} was made with {key} = {before}, not {now};"

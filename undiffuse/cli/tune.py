@@ -38,7 +38,7 @@ class Tune(Verb):
         arg(
             metavar="W",
             help="of the labels: 1 as learned, 0 not at all",
-            help_behavior_hint="(default: the run's)",
+            help_behavior_hint="(default: the run's, with the run's guides around it)",
         ),
     ] = None
     iterations: Annotated[int, arg(metavar="N", help="steps of gradient descent")] = 300

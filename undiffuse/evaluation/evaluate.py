@@ -89,7 +89,7 @@ def evaluate(
         "sampler": recipe.sampling.sampler,
         "steps": recipe.sampling.steps,
         "guidance": recipe.sampling.guidance if model.classes else None,
-        "guide": list(recipe.sampling.guide) if model.classes else None,
+        "guide": str(model.usual_guides()),
         "model": model.digest,
         "data": facts.get("data"),
         **judged(x, labels, training, seed, features),

@@ -80,7 +80,7 @@ def gather(path: Path, device: str = "cpu", data: Dataset | None = None) -> dict
         "classes": model.classes,
         "shown": len(drawn),
         "guidance": model.sampling["guidance"],
-        "guide": ", ".join(model.sampling.get("guide", ())),
+        "guide": str(model.usual_guides()),
         "samples": sections.rows(drawn, model.data["class_names"], data),
         "figures": {
             "Quality": _quality(measured),
@@ -144,7 +144,7 @@ def _quality(figures: dict[str, Any] | None) -> Pairs:
             ("energy distance", f"{figures['energy']['generated']:.2g}"),
             ("between real samples", f"{figures['energy']['real']:.2g}"),
         ]
-    around = ", ".join(figures.get("guide") or ())
+    around = figures.get("guide") or ""
     sampling = f"{figures['sampler']}, {figures['steps']} steps{', ' * bool(around)}{around}"
     speed = figures["num"] / max(figures["sampling_seconds"], 1e-9)
     return [

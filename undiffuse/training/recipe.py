@@ -116,10 +116,11 @@ class SamplingOptions:
         check(1 <= self.steps <= 10**6, self, "steps", "from 1 to 1000000")
         fine = finite(self.guidance) and self.guidance >= 0
         check(fine, self, "guidance", "at least 0 and finite")
+        check(not isinstance(self.guide, str), self, "guide", "a list of guides in words")
         object.__setattr__(self, "guide", tuple(self.guide))
         for guide in map(Words.read, self.guide):
             whole = guide.weighed or guide.runs or guide.timed
-            rule = f"of guides around that of guidance; {guide.name} stands for itself"
+            rule = f"of guides without a weight, a run or times of their own, unlike {guide.name}"
             check(not whole, self, "guide", rule)
 
 
