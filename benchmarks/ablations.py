@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 from budget import TRIAL, steps_for, timed, unlabelled, wanted_labels
+from pages import write_below
 from torch import Tensor
 
 import undiffuse
@@ -357,11 +358,8 @@ def report(plan: Plan, docs: Path | None) -> None:
     runs = {asked(r): r for r in storage.read_json(kept)["runs"]} if kept.is_file() else {}
     storage.write_json(kept, {"runs": list((runs | {asked(r): r for r in records}).values())})
     every = [storage.read_json(f)["runs"] for f in sorted(kept_in.glob("*.json"))]
-    above = (
-        page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else "# Ablations\n"
-    )
     text = "\n".join(tables([r for runs in every for r in runs]))
-    page.write_text(f"{above}{MARK}\n{text}\n", encoding="utf-8")
+    write_below(page, MARK, f"{text}\n", "# Ablations\n")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from budget import wanted_labels
+from pages import write_below
 
 import undiffuse
 from undiffuse.evaluation.distribution import Reference
@@ -82,9 +83,7 @@ def main() -> None:
             print(line, flush=True)
             lines.append(line)
     if options.out is not None:
-        page = options.out / "results" / "guidance.md"
-        above = page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else ""
-        page.write_text(above + "\n".join([MARK, *lines]) + "\n", encoding="utf-8")
+        write_below(options.out / "results" / "guidance.md", MARK, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

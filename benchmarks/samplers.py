@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import write_below
 from peers import Denoise, Run, peers, small_and_free
 from sampler_tables import CALLS, DEFAULT, FEW, TUNED, Figure, Found, Rows, plot, shortlist, tables
 from sampler_tasks import RANGES, Counted, Task, distance, finite, tasks
@@ -266,13 +267,11 @@ def write(
 ) -> None:
     """The page, its data and its plot."""
     page = docs / "results" / "samplers.md"
-    above = page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else ""
     libraries = {"undiffuse": ud.__version__, "torch": torch.__version__, **versions}
     run_with = f"Python {platform.python_version()}, " + ", ".join(
         f"{name} {number}" for name, number in libraries.items()
     )
-    text = f"{above}{MARK}\n\n{run_with}.\n\n{tables(found, ended, steps)}"
-    page.write_text(text, encoding="utf-8")
+    write_below(page, MARK, f"\n{run_with}.\n\n{tables(found, ended, steps)}")
     figures_of = {
         span: {
             title: {

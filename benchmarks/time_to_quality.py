@@ -36,6 +36,7 @@ import quality_curves
 import torch
 from bounds import convolution_speed
 from budget import TRIAL, steps_for, timed, unlabelled, wanted_labels
+from pages import write_below
 from peer_training import PEERS, Peer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -414,10 +415,7 @@ def report(out: Path, docs: Path | None) -> None:
     if docs is None:
         print(text)
         return
-    page = docs / "results" / "time_to_quality.md"
-    above = page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else HEAD
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{above}{MARK}\n{text}", encoding="utf-8")
+    write_below(docs / "results" / "time_to_quality.md", MARK, text, HEAD)
 
 
 if __name__ == "__main__":

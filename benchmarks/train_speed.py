@@ -32,6 +32,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as the command line has it on
 
 import torch
 from bounds import Job, bounds, timed
+from pages import write_below
 from peer_networks import Network, networks
 from torch import Tensor, nn
 
@@ -204,14 +205,12 @@ def main() -> None:
         print(text)
         return
     page = options.out / "results" / "train_speed.md"
-    above = page.read_text(encoding="utf-8").partition(MARK)[0] if page.exists() else HEAD
-    page.parent.mkdir(parents=True, exist_ok=True)
     libraries = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     machine = (
         f"Python {platform.python_version()}, {libraries}. {platform.machine()},"
         f" {options.threads} threads, batches of {options.batch}, {options.rounds} rounds."
     )
-    page.write_text(f"{above}{MARK}\n\n{machine}\n\n{text}", encoding="utf-8")
+    write_below(page, MARK, f"\n{machine}\n\n{text}", HEAD)
     storage.write_json(page.with_suffix(".json"), record)
 
 

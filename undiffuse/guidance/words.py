@@ -188,7 +188,7 @@ class Guides:
         asked = bool(self.words) or guidance is not None
         if asked or labels != 1 or negative or own["guidance"] == 1:
             return self
-        return Guides(tuple(Words.read(guide) for guide in own.get("guide", ())))
+        return Guides.open(own.get("guide", ()), {})
 
     def complete(
         self, guidance: float | None, default: float, labels: int, negative: bool

@@ -21,7 +21,7 @@ from undiffuse.data.open import open_data
 from undiffuse.denoiser import Learned
 from undiffuse.errors import UndiffuseError
 from undiffuse.guidance.noisy_classifier import NoisyClassifier
-from undiffuse.guidance.words import Guides, Words
+from undiffuse.guidance.words import Guides
 from undiffuse.objectives.classification import Classification
 from undiffuse.objectives.objective import Loss, Objective
 from undiffuse.training.recipe import Recipe, Table, read, to_table
@@ -156,5 +156,5 @@ def _table(value: Any) -> Table:
 def check_guides(recipe: Recipe, denoiser: Learned) -> None:
     """Put the guides of the recipe around a denoiser, so that a wrong option is told now."""
     if recipe.sampling.guide:
-        guides = Guides(tuple(Words.read(guide) for guide in recipe.sampling.guide))
+        guides = Guides.open(recipe.sampling.guide, {})
         guides.complete(2.0, 2.0, labels=1, negative=False).around(denoiser)
