@@ -234,8 +234,20 @@ def read(text: str) -> tuple[str, dict[str, Any]]:
         raise UndiffuseError(
             f"cannot read '{one_line(text)}'; write name or name(option=value, ...)"
         )
+    return match[1], arguments(match[2] or "", text)
+
+
+def arguments(inside: str, text: str) -> dict[str, Any]:
+    """What stands between the brackets of `text`, as options.
+
+    >>> arguments("eta=0.5, at=[1, 2]", "ddim(eta=0.5, at=[1, 2])")
+    {'eta': 0.5, 'at': [1, 2]}
+
+    Raises:
+        UndiffuseError: an argument has another form.
+    """
     options: dict[str, Any] = {}
-    for item in _arguments(match[2] or ""):
+    for item in _arguments(inside):
         key, equals, value = item.partition("=")
         if not equals:
             raise UndiffuseError(
@@ -245,7 +257,7 @@ def read(text: str) -> tuple[str, dict[str, Any]]:
             options[key.strip()] = json.loads(value)
         except (ValueError, RecursionError):
             options[key.strip()] = value.strip()
-    return match[1], options
+    return options
 
 
 def _arguments(text: str) -> list[str]:

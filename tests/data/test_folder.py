@@ -81,7 +81,7 @@ class TestLabels:
         assert found.held_out.labels is not None
         assert found.held_out.labels.tolist() == [1]
         put(tmp_path, "test/emu/4.png", 4)
-        with pytest.raises(UndiffuseError, match="'emu', a class that train/ does not have"):
+        with pytest.raises(UndiffuseError, match="'emu', a class that the training data"):
             Folder(str(tmp_path)).open()
 
     def test_links_in_circles_end(self, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def test_names() -> None:
     assert len(open_data("moons(count=30)")) == 30
     assert len(open_data("moons(count=30, noise=0.1)", count=40)) == 40
     assert len(open_data("moons", count=20, size=None)) == 20
+    assert open_data("moons(count=30)").source == "moons(count=30)"  # which opens the same again
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +43,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "no file, folder"),
         ("x\0y", "no file, folder"),
         ("y" * 5000, "no file, folder"),
-        ("notes.txt", "cannot read 'notes.txt' as data; it must be a folder of images or an .npz"),
+        ("notes.txt", "cannot read 'notes.txt' as data; it must be a folder of images, an .npz"),
         ("moons(count)", "option=value"),
         ("moons(colour=3)", "colour"),
         ("moons(count=-1)", "count must be a positive integer"),

@@ -25,7 +25,8 @@ SHOWN = 64  # samples in the preview
 class Data(Verb):
     """Show what would be read: counts, shapes, labels, and files that cannot be used.
 
-    DATA is as for `undiffuse train`: a built-in name, a folder of images, or an .npz file.
+    DATA is as for `undiffuse train`: a built-in name, a folder of images, an .npz or a parquet
+    file, or hf:NAME for a data set of the Hugging Face hub.
     """
 
     name: ClassVar[str] = "data"

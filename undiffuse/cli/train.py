@@ -44,8 +44,9 @@ TWICE = {  # options that say the same as a setting
 class Train(Verb):
     """Train a model on your images, and keep everything about it in one directory.
 
-    DATA is a built-in name (digits, moons, mixture), a folder of images (sub-folders are labels)
-    or an .npz file with `images` [N, H, W] or [N, H, W, C] and, if there are any, `labels`.
+    DATA is a built-in name (digits, moons, mixture), a folder of images (sub-folders are labels),
+    an .npz file with `images` [N, H, W] or [N, H, W, C] and, if there are any, `labels`, a parquet
+    file with columns of these names, or hf:NAME for a data set of the Hugging Face hub.
     Ctrl-C ends the training after the step in progress with a checkpoint; --resume continues it.
     """
 

@@ -18,12 +18,13 @@ read.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +66,15 @@ class Header(NamedTuple):
     channels: int
 
 
-def header(path: str) -> Header:
+def header(path: str, content: bytes | None = None) -> Header:
     """Read the size and the channels of an image without its pixels.
+
+    With `content`, the bytes of an image, `path` is only what messages call it.
 
     Raises:
         Undecodable: no image is recognised there.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         # A TIFF's size is already that of the upright picture, a PNG's late EXIF would need all
         # its pixels.
         known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
@@ -80,16 +83,23 @@ def header(path: str) -> Header:
         return Header(height, width, 1 if _is_grey(image) else 3)
 
 
-def decode(path: str, *, size: int | None = None, channels: int | None = None) -> NDArray[np.uint8]:
+def decode(
+    path: str,
+    content: bytes | None = None,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+) -> NDArray[np.uint8]:
     """Read the pixels of an image file as uint8 [H, W, C], C = 1 for a grey file and 3 otherwise.
 
     `size` scales the short side to that many pixels (Lanczos, antialiased) and cuts the middle
-    out, [size, size, C]; `channels` asks for 1 (luminance) or 3 whatever the file has.
+    out, [size, size, C]; `channels` asks for 1 (luminance) or 3 whatever the file has. With
+    `content`, the bytes of an image, `path` is only what messages call it.
 
     Raises:
         Undecodable: the file is missing, no regular file, no image, damaged, or too large.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         if size is not None:
             image.draft(image.mode, (2 * size, 2 * size))  # a large JPEG is read at 1/2, 1/4, 1/8
         image.load()
@@ -104,19 +114,19 @@ def decode(path: str, *, size: int | None = None, channels: int | None = None) -
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
+def _opened(path: str, content: bytes | None) -> Iterator[Image.Image]:
     """The opened image; everything that Pillow or the system raises becomes `Undecodable`."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Undecodable(path, "it is not a regular file")
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise Undecodable(
-                        path, f"{width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
-                    )
-                yield image
+        with (
+            _file(path) if content is None else io.BytesIO(content) as file,
+            Image.open(file, formats=FORMATS) as image,
+        ):
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise Undecodable(
+                    path, f"{width}x{height} pixels are more than the limit of {MAX_PIXELS:,}"
+                )
+            yield image
     except Undecodable:
         raise
     except UnidentifiedImageError:
@@ -130,6 +140,14 @@ def _opened(path: str) -> Iterator[Image.Image]:
     except Exception as error:
         what = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise Undecodable(path, f"it cannot be decoded ({what})") from None
+
+
+@contextmanager
+def _file(path: str) -> Iterator[BinaryIO]:
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Undecodable(path, "it is not a regular file")
+        yield file
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -14,19 +14,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import torch
-
-from undiffuse.catalogue import check
 from undiffuse.data.dataset import Dataset, Skipped
 from undiffuse.data.decode import shown
-from undiffuse.data.images import ImageFiles, scan
+from undiffuse.data.images import ImageFiles, image_files
 from undiffuse.data.metadata import metadata_file, read_metadata
-from undiffuse.data.source import Source
+from undiffuse.data.source import Source, check_images
 from undiffuse.errors import UndiffuseError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -50,9 +46,7 @@ class Folder(Source):
     channels: int | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.size, int) and 1 <= self.size <= 8192
-        check(self.size is None or whole, self, "size", "a whole number of pixels, 1 to 8192")
-        check(self.channels in (None, 1, 3), self, "channels", "1 (grey) or 3 (colour)")
+        check_images(self, self.size, self.channels)
 
     @classmethod
     def accepts(cls, path: Path) -> bool:
@@ -70,28 +64,15 @@ class Folder(Source):
     def _read(self, root: str, like: Dataset | None = None) -> ImageFiles:
         """The images in `root`, with the classes and channels of `like` if it is given."""
         names, classes, refused = _listing(root)
-        channels = self.channels if like is None else like.shape[0]
-        found = scan(root, names, refused, size=self.size, channels=channels)
-        chosen = [shown(classes[number]) for number in found.good if classes]
-        class_names = in_order(chosen) if like is None else like.class_names
-        strange = sorted(set(chosen) - set(class_names))
-        if strange:
-            raise UndiffuseError(
-                f"'{shown(root)}' has images of '{strange[0]}', a class that train/ does not have"
-            )
-        number_of = {name: number for number, name in enumerate(class_names)}
-        return ImageFiles(
+        return image_files(
+            root,
+            names,
+            [shown(name) for name in classes],
+            refused,
             source=self.path,
-            root=root,
-            names=tuple(names[number] for number in found.good),
-            lengths=found.lengths,
-            frame=found.frame,
             size=self.size,
-            pixels=found.pixels,
-            kept=found.kept,
-            labels=torch.tensor([number_of[name] for name in chosen]) if chosen else None,
-            class_names=class_names if chosen else (),
-            skipped=found.skipped,
+            channels=self.channels if like is None else like.shape[0],
+            class_names=None if like is None else like.class_names,
         )
 
 
@@ -179,15 +160,3 @@ def _refused(path: str) -> str:
         return "" if stat.S_ISREG(os.stat(path).st_mode) else "it is not a regular file"
     except OSError as error:  # a link to nowhere or to itself
         return error.strerror or str(error)
-
-
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names without repetition, sorted as whole numbers if all are, as texts otherwise.
-
-    >>> in_order(["10", "9", "9"]), in_order(["10", "9", "cat"])
-    (('9', '10'), ('10', '9', 'cat'))
-    """
-    different = set(names)
-    if all(name.removeprefix("-").isdecimal() for name in different):
-        return tuple(sorted(different, key=lambda name: (int(name), name)))
-    return tuple(sorted(different))

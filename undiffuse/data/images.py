@@ -1,4 +1,4 @@
-"""Image files as a data set: only the paths are kept, and a batch decodes the files it needs.
+"""Image files as a data set: they stay as they are, and a batch decodes the files it needs.
 
 Opening looks at every file once. Up to 20,000 files are decoded for that, so that a damaged one is
 found before training and not in the middle of it; of more files only the headers are read. Decoded
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from undiffuse.data.classes import in_order, numbered
 from undiffuse.data.dataset import Dataset, Skipped, from_bytes
 from undiffuse.data.decode import Header, Undecodable, decode, header, shown
 from undiffuse.errors import UndiffuseError
@@ -29,6 +30,7 @@ KEEP_UP_TO = 2**30  # bytes of decoded pixels that stay in memory
 THREADS = min(8, os.cpu_count() or 1)
 
 Pixels = NDArray[np.uint8]
+Content = Callable[[str], bytes]  # from the name of an image to its bytes; Undecodable without any
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,6 +41,7 @@ class ImageFiles(Dataset):
 
     `lengths` are the files' sizes in bytes. `pixels` uint8 [N, H, W, C] is the store of decoded
     images, with no rows when the set is too large for one; `kept` bool [N] says which are there.
+    `content` gives the bytes of images that are no files, such as those in a table.
     """
 
     root: str
@@ -48,6 +51,7 @@ class ImageFiles(Dataset):
     size: int | None
     pixels: Pixels = field(repr=False)
     kept: NDArray[np.bool_] = field(repr=False)
+    content: Content | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,18 +75,23 @@ class ImageFiles(Dataset):
         return from_bytes(torch.from_numpy(chosen))
 
     def _read(self, index: int) -> Pixels:
-        path = os.path.join(self.root, self.names[index])
-        image = decode(path, size=self.size, channels=self.frame[2])
+        name = self.names[index]
+        path = os.path.join(self.root, name)
+        content = self.content and self.content(name)
+        image = decode(path, content, size=self.size, channels=self.frame[2])
         if image.shape != self.frame:
             raise Undecodable(path, "its size has changed since the folder was opened")
         return image
 
     def fingerprint(self) -> str:
-        """sha256 over name, length and label of every file."""
+        """sha256 over name, length and label of every file, and over the bytes of what is none."""
         digest = hashlib.sha256()
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         for name, length, label in zip(self.names, self.lengths, labels, strict=True):
             digest.update(os.fsencode(name) + f"\0{length}\0{label}\n".encode())
+        if self.content is not None:
+            for name in self.names:
+                digest.update(self.content(name))
         return digest.hexdigest()
 
 
@@ -106,6 +115,46 @@ class Scan(NamedTuple):
     skipped: tuple[Skipped, ...]
 
 
+def image_files(
+    root: str,
+    names: Sequence[str],
+    classes: Sequence[str] = (),
+    refused: Sequence[Skipped] = (),
+    *,
+    source: str,
+    size: int | None = None,
+    channels: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+    content: Content | None = None,
+) -> ImageFiles:
+    """The data set of the files `names` in `root`, those that can be used.
+
+    `classes` is the class of each, or empty; `class_names` is the order of the classes where that
+    is known. `refused` are files already left out; they count among the bad ones. `content` gives
+    the bytes of images that are no files.
+
+    Raises:
+        UndiffuseError: as `scan`, or a class is not among those known.
+    """
+    found = scan(root, names, refused, size=size, channels=channels, content=content)
+    chosen = [classes[number] for number in found.good if classes]
+    known = in_order(chosen) if class_names is None else class_names
+    return ImageFiles(
+        source=source,
+        root=root,
+        names=tuple(names[number] for number in found.good),
+        lengths=found.lengths,
+        frame=found.frame,
+        size=size,
+        pixels=found.pixels,
+        kept=found.kept,
+        content=content,
+        labels=numbered(chosen, known, f"'{shown(root)}'") if chosen else None,
+        class_names=known if chosen else (),
+        skipped=found.skipped,
+    )
+
+
 def scan(
     root: str,
     names: Sequence[str],
@@ -113,10 +162,9 @@ def scan(
     *,
     size: int | None = None,
     channels: int | None = None,
+    content: Content | None = None,
 ) -> Scan:
     """Find out which of the files `names` in `root` can be used, and what the images are like.
-
-    `refused` are files already left out; they count among the bad ones.
 
     Raises:
         UndiffuseError: no file can be used, or fewer than half of them, or they differ in size
@@ -127,10 +175,11 @@ def scan(
     def look_at(name: str) -> Look:
         path = os.path.join(root, name)
         try:
-            length = os.path.getsize(path)
+            data = content and content(name)
+            length = os.path.getsize(path) if data is None else len(data)
             if not decoding:
-                return Look(length, header(path))
-            image = decode(path, size=size, channels=channels)
+                return Look(length, header(path, data))
+            image = decode(path, data, size=size, channels=channels)
             return Look(length, Header(*image.shape), image)
         except Undecodable as error:
             return Look(refused=error.reason)

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.catalogue import check
 from undiffuse.data.dataset import Dataset, InMemory
 from undiffuse.data.decode import square
-from undiffuse.data.source import Source
+from undiffuse.data.source import Source, check_images
 from undiffuse.errors import UndiffuseError
 
 Arrays = dict[str, NDArray[Any]]
@@ -46,8 +45,7 @@ class Npz(Source):
     size: int | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.size, int) and 1 <= self.size <= 8192
-        check(self.size is None or whole, self, "size", "a whole number of pixels, 1 to 8192")
+        check_images(self, self.size)
 
     @classmethod
     def accepts(cls, path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ FAMILY = "data"
 
 
 def open_data(source: str | os.PathLike[str], **options: Any) -> Dataset:
-    """Open a built-in data set by its name, or a path: a folder of images or an `.npz` file.
+    """Open a built-in data set by its name, a path, or `hf:NAME` of the Hugging Face hub.
 
-    `options` are those of the source (`size=32` for a folder); one that is None counts as not
-    given. A built-in name goes before a path; write "./digits" for a folder of that name.
+    A path is a folder of images, an `.npz` or a parquet file. `options` are those of the source
+    (`size=32` for a folder), which may also stand in brackets behind its name; one that is None
+    counts as not given. A built-in name goes before a path; write "./digits" for a folder of that
+    name.
 
     >>> open_data("digits").shape
     (1, 8, 8)
@@ -33,25 +36,35 @@ def open_data(source: str | os.PathLike[str], **options: Any) -> Dataset:
     text = os.fspath(source)
     options = {key: value for key, value in options.items() if value is not None}
     found: Dataset = _source(text, options).open()
-    return found
+    return found if found.source == text else replace(found, source=text)
 
 
 def _source(text: str, options: dict[str, Any]) -> Any:
-    if text in built_in():
-        return catalogue.build({"name": text, **options}, FAMILY)
-    if text and os.path.exists(text):
-        kinds = [catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)]
+    name = text
+    called = re.fullmatch(r"([^()]+)\((.*)\)", text)
+    if called and not os.path.exists(text) and _known(called[1]):
+        name = called[1]
+        options = {**catalogue.arguments(called[2], text), **options}
+    if name in built_in():
+        return catalogue.build({"name": name, **options}, FAMILY)
+    if name and os.path.exists(name):
+        kinds = [catalogue.load(FAMILY, known) for known in catalogue.names(FAMILY)]
         for kind in kinds:
-            if kind.accepts(Path(text)):
-                return catalogue.build({"name": kind.name, "path": text, **options}, FAMILY)
-        readable = " or ".join(kind.reads for kind in kinds if kind.reads)
-        reason = pickles.told(Path(text)) or f"it must be {readable}"
-        raise UndiffuseError(f"cannot read '{text}' as data; {reason}")
-    call = re.fullmatch(r"(\w+)\(.*\)", text)
-    if call and call[1] in built_in():
-        described = catalogue.describe(catalogue.parse(FAMILY, text))
-        return catalogue.build({**described, **options}, FAMILY)
-    raise _missing(text)
+            if kind.accepts(Path(name)):
+                return catalogue.build({"name": kind.name, "path": name, **options}, FAMILY)
+        *readable, last = [kind.reads for kind in kinds if kind.reads]
+        reason = pickles.told(Path(name)) or f"it must be {', '.join(readable)} or {last}"
+        raise UndiffuseError(f"cannot read '{name}' as data; {reason}")
+    scheme, _, rest = name.partition(":")
+    if scheme in _schemes() and rest:
+        return catalogue.build({"name": _schemes()[scheme], "path": rest, **options}, FAMILY)
+    raise _missing(name)
+
+
+def _known(name: str) -> bool:
+    """Whether there is something of this name, so that brackets behind it hold options."""
+    scheme = name.partition(":")[0]
+    return name in built_in() or scheme in _schemes() or os.path.exists(name)
 
 
 def built_in() -> list[str]:
@@ -60,7 +73,14 @@ def built_in() -> list[str]:
     >>> built_in()
     ['digits', 'mixture', 'moons']
     """
-    return [name for name in catalogue.names(FAMILY) if not catalogue.load(FAMILY, name).reads]
+    kinds = [catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)]
+    return [kind.name for kind in kinds if not (kind.reads or kind.scheme)]
+
+
+def _schemes() -> dict[str, str]:
+    """The sources whose data have names of their own, by what stands before such a name."""
+    kinds = [catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)]
+    return {kind.scheme: kind.name for kind in kinds if kind.scheme}
 
 
 def _missing(text: str) -> UndiffuseError:
@@ -73,5 +93,5 @@ def _missing(text: str) -> UndiffuseError:
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return UndiffuseError(
         f"there is no file, folder or built-in data set '{one_line(text)}'{hint} "
-        f"(built-in: {', '.join(built_in())})"
+        f"(built-in: {', '.join(built_in())}; on the Hugging Face hub: hf:NAME)"
     )
