@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,6 +38,23 @@ def test_a_stream_is_the_samples_in_batches(model: Model) -> None:
     assert torch.equal(one[0], model.sample(5, 1, guidance=3.0, steps=3))
     with pytest.raises(UndiffuseError, match="no label 7"):
         model.stream(5, 7)
+
+
+def test_a_stream_has_the_recipe_s_guides(model: Model) -> None:
+    guided = replace(
+        model, sampling={**model.sampling, "guide": ["interval(noise_min=0, noise_max=2)"]}
+    )
+    own = torch.cat(list(guided.stream(6, 1, seed=3, batch_size=4)))
+    assert torch.equal(own, guided.sample(6, 1, seed=3, batch_size=4))
+    asked = torch.cat(
+        list(
+            model.stream(
+                6, 1, 1.5, guide="interval(noise_min=0, noise_max=2)", seed=3, batch_size=4
+            )
+        )
+    )
+    assert torch.equal(own, asked)
+    assert not torch.equal(own, model.sample(6, 1, seed=3, batch_size=4))
 
 
 def test_a_billion_can_be_asked_for(model: Model) -> None:

@@ -77,6 +77,8 @@ def test_one_tuned_with_the_recipe_s_guides_is_used_with_them_alone(run: Path) -
     model = ud.load(run)
     own = model.sample(2, 1, 1.5, steps=3, guide=guide)
     assert torch.equal(own, plain.sample(2, 1, 1.5, steps=3, guide=guide, sampler=RULE))
+    same = "interval( noise_max=3.0, noise_min=1e-1 )"  # the same guide in other words
+    assert torch.equal(own, model.sample(2, 1, 1.5, steps=3, guide=same))
     assert torch.equal(model.sample(2, 1, 1.5, steps=3), plain.sample(2, 1, 1.5, steps=3))
     recipe = {**model.sampling, "guidance": 1.5, "guide": [guide], "steps": 3}
     assert torch.equal(dataclasses.replace(model, sampling=recipe).sample(2, 1), own)

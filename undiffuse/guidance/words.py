@@ -67,7 +67,7 @@ class Words:
 
     >>> Words.read("rescaled(weight=3)")
     Words(name='rescaled', options={'weight': 3})
-    >>> print(Words.read("interval( noise_min=0.2,noise_max=5)"))
+    >>> print(Words.read("interval( noise_max=5.0,noise_min=0.2)"))
     interval(noise_min=0.2, noise_max=5)
     """
 
@@ -99,8 +99,12 @@ class Words:
         return cls(*catalogue.read(text))
 
     def __str__(self) -> str:
-        """As it is written."""
-        given = [f"{key}={_text(value)}" for key, value in self.options.items()]
+        """As it is written, the same for the same options."""
+        given = [
+            f"{option}={_text(self.options[option])}"
+            for option in options_of(self.name)
+            if option in self.options
+        ]
         return f"{self.name}({', '.join(given)})" if given else self.name
 
     @property
@@ -205,7 +209,7 @@ class Guides:
             UndiffuseError: guides that do not go with each other or with the labels.
 
         >>> print(Guides((Words("static-threshold", {}),)).complete(2.0, 1.0, 1, False))
-        classifier-free(weight=2.0), static-threshold
+        classifier-free(weight=2), static-threshold
         """
         refuse_two_weights(self.words, guidance)
         words = self.words
@@ -300,4 +304,11 @@ def _length(weights: Any) -> int:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """2.0 as 2."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
