@@ -84,8 +84,8 @@ class Plan(NamedTuple):
 
     data: str
     budgets: tuple[int, ...]
-    num: int  # samples of a peer, and of our raw weights or with guidance
-    many: int  # samples of ours without guidance
+    num: int  # samples of a peer
+    many: int  # samples of ours
     calls: int  # of a peer's sampler
     weights: tuple[str, ...]  # of which samples are drawn
     recipe: str
@@ -139,10 +139,8 @@ class Ours:
         guided = self.conditional and model.sampling["guidance"] != 1
         if "guidance" in options and not guided:
             return
-        plain = weights == "ema" and ("guidance" in options or not guided)
-        num = plan.many if plain else plan.num
-        labels = wanted_labels(dataset, num)
-        keep(target, model.sample(num, labels, seed=0, **options), labels)
+        labels = wanted_labels(dataset, plan.many)
+        keep(target, model.sample(plan.many, labels, seed=0, **options), labels)
 
 
 # ------------------------------------------------------------------ peers
@@ -358,8 +356,8 @@ def main() -> None:
                         help=f"of {', '.join(SYSTEMS)} (default: all that are here)")  # fmt: skip
     parser.add_argument("--data", nargs="+", default=["digits"], help="names or .npz files")
     parser.add_argument("--budgets", nargs="+", type=int, default=[10], help="CPU-seconds")
-    parser.add_argument("--num", type=int, default=500, help="samples of each system")
-    parser.add_argument("--many", type=int, default=5000, help="samples of ours without guidance")
+    parser.add_argument("--num", type=int, default=500, help="samples of a peer")
+    parser.add_argument("--many", type=int, default=5000, help="samples of ours")
     parser.add_argument("--calls", type=int, default=50, help="network calls of a peer's sampler")
     parser.add_argument("--weights", nargs="+", choices=("raw", "ema"), default=("raw", "ema"),
                         help="draw samples of these (default: both)")  # fmt: skip
