@@ -19,7 +19,6 @@ import difflib
 import functools
 import importlib
 import inspect
-import json
 import math
 import os
 import re
@@ -28,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from undiffuse import calls
 from undiffuse.errors import UndiffuseError, one_line, shown, unknown
 from undiffuse.kinds import fits, spoken
 
@@ -216,60 +216,8 @@ def parse(family: str, text: str) -> Any:
     Raises:
         UndiffuseError: the text has another form, or the name or an option is unknown.
     """
-    name, options = read(text)
+    name, options = calls.read(text)
     return build({"name": name, **options}, family)
-
-
-def read(text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the options of a text such as `parse` takes; nothing is looked up.
-
-    >>> read("ddim(eta=0.5)")
-    ('ddim', {'eta': 0.5})
-
-    Raises:
-        UndiffuseError: the text has another form.
-    """
-    match = re.fullmatch(r"\s*([\w.+-]+)\s*(?:\((.*)\))?\s*", text)
-    if match is None:
-        raise UndiffuseError(
-            f"cannot read '{one_line(text)}'; write name or name(option=value, ...)"
-        )
-    return match[1], arguments(match[2] or "", text)
-
-
-def arguments(inside: str, text: str) -> dict[str, Any]:
-    """What stands between the brackets of `text`, as options.
-
-    >>> arguments("eta=0.5, at=[1, 2]", "ddim(eta=0.5, at=[1, 2])")
-    {'eta': 0.5, 'at': [1, 2]}
-
-    Raises:
-        UndiffuseError: an argument has another form.
-    """
-    options: dict[str, Any] = {}
-    for item in _arguments(inside):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UndiffuseError(
-                f"cannot read '{one_line(item)}' in '{one_line(text)}'; write option=value"
-            )
-        try:
-            options[key.strip()] = json.loads(value)
-        except (ValueError, RecursionError):
-            options[key.strip()] = value.strip()
-    return options
-
-
-def _arguments(text: str) -> list[str]:
-    """Split at the commas that stand in no bracket."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
 
 
 # ------------------------------------------------------------------ checks and lazy packages

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro  # noqa: F401  # before any doctest: it trips over what one leaves in builtins._
 
 from undiffuse.cli import main
 

@@ -47,6 +47,11 @@ class TestLabels:
         assert found.labels.dtype == torch.int64
         assert dict(zip(values(found), found.labels.tolist(), strict=True)) == {1: 1, 2: 0, 3: 0}
 
+    def test_a_folder_of_tables_is_told_how_to_be_read(self, tmp_path: Path) -> None:
+        (tmp_path / "part-0.parquet").write_bytes(b"PAR1")
+        with pytest.raises(UndiffuseError, match=f"holds no images .*; hf:{tmp_path} reads its"):
+            Folder(str(tmp_path)).open()
+
     def test_numbers_are_in_the_order_of_numbers(self, tmp_path: Path) -> None:
         for number in range(11):
             put(tmp_path, f"{number}/x.png", number)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from undiffuse.data import open_data
+from undiffuse.data import images, open_data
+from undiffuse.data.decode import Undecodable
 from undiffuse.errors import UndiffuseError
 
 
@@ -72,7 +77,68 @@ def test_what_a_link_leads_out_to_is_left_out(tmp_path: Path) -> None:
     (folder / "3.png").symlink_to(tmp_path / "secret.png")
     found = open_data(f"hf:{tmp_path / 'name'}")
     assert values(found) == [1, 2]
-    assert len(found.skipped) == 1
+    assert [reason for _, reason in found.skipped] == [
+        "it lies outside the folders of this data set"
+    ]
+
+
+def test_an_archive_as_the_hub_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    with zipfile.ZipFile(tmp_path / "name" / "train.zip", "w") as archive:
+        for shade in (1, 2, 3):
+            Image.new("L", (4, 4), shade).save(tmp_path / "x.png")
+            archive.write(tmp_path / "x.png", f"{shade}.png")
+        archive.writestr("4.png", "no picture")
+    found = open_data(f"hf:{tmp_path / 'name'}")
+    assert (values(found), found.labels) == ([1, 2, 3], None)
+    assert [name for name, _ in found.skipped] == ["row 3"]
+
+
+def test_paths_in_a_table(tmp_path: Path) -> None:
+    """What is no file, or gone since, is told; nothing waits for a pipe, nothing leads out."""
+    folder = tmp_path / "name"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    Image.new("L", (4, 4), 9).save(tmp_path / "secret.png")
+    for shade in range(1, 6):
+        Image.new("L", (4, 4), shade).save(folder / f"{shade}.png")
+    bad = {
+        f"{folder}/pipe": "it is not a regular file",
+        f"{folder}/gone.png": "it cannot be read",
+        f"{folder}/../secret.png": "it lies outside",
+        f"zip://a.png::{tmp_path}/secret.zip": "it lies outside",
+        f"zip://a.png::{folder}/1.png": "it cannot be read",
+    }
+    good = [f"{folder}/{shade}.png" for shade in range(1, 6)]
+    rows = [{"bytes": None, "path": path} for path in (*good, *bad)]
+    parquet.write_table(pa.table({"image": rows}), folder / "train.parquet")
+    found = open_data(f"hf:{folder}")
+    assert values(found) == [1, 2, 3, 4, 5]
+    assert len(found.skipped) == len(bad)
+    for (_, reason), told in zip(found.skipped, bad.values(), strict=True):
+        assert told in reason
+
+
+def test_a_file_that_is_gone_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "KEEP_UP_TO", 0)
+    folder = tmp_path / "name" / "train"
+    folder.mkdir(parents=True)
+    for shade in (1, 2):
+        Image.new("L", (4, 4), shade).save(folder / f"{shade}.png")
+    found = open_data(f"hf:{tmp_path / 'name'}")
+    (folder / "2.png").unlink()
+    with pytest.raises(Undecodable, match=r"row 1': it cannot be read \(No such file"):
+        found.batch([1])
+
+
+def test_labels_held_out_that_training_has_not(tmp_path: Path) -> None:
+    folder = tmp_path / "name"
+    folder.mkdir()
+    part(200, 3).map(lambda row: {"label": -1}).to_parquet(folder / "train.parquet")
+    part(5, 6).to_parquet(folder / "test.parquet")
+    found = open_data(f"hf:{folder}")
+    assert found.held_out is not None
+    assert (found.labels, found.held_out.labels) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +146,9 @@ def test_what_a_link_leads_out_to_is_left_out(tmp_path: Path) -> None:
     [
         ("hf:", "no file, folder or built-in data set 'hf:'.*hf:NAME"),
         ("hf:/nowhere/at all", "cannot load 'hf:/nowhere/at all'.*check the name"),
+        ("hf:parquet", "'parquet' is the name of a file format.*hf:user/name"),
+        ("hf:csv(config=x)", "'csv' is the name of a file format"),
+        ("hf:name(path=x)", "its path is what stands before the brackets"),
         ("hf:two words", "cannot load 'hf:two words'.*check the name"),
         ("hf:name(colour=3)", "data set 'hub' has no option 'colour'"),
         ("hub", "no file, folder or built-in data set 'hub'"),
@@ -96,6 +165,40 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(UndiffuseError, match=r"'hf:a/b' \(Couldn't reach 'a/b' on the Hub \(off"):
+        open_data("hf:a/b")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "//datasets/a/b", "https://huggingface.co/datasets/a/b", "a/b/"]
+)
+def test_an_address_is_a_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def load(path: str, config: str | None, *, revision: str | None) -> dict[str, Any]:
+        asked.append((path, (config, revision)))
+        return {"train": part(1, 2)}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    found = open_data(f"hf:{name}(config=big, revision=v2)")
+    assert asked == [("a/b", ("big", "v2"))]
+    assert found.source == f"hf:{name}(config=big, revision=v2)"
+
+
+def test_what_was_wrong_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And not only that something was; nor does the library tell of it too."""
+    folder = tmp_path / "name"
+    folder.mkdir()
+    (folder / "train.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UndiffuseError, match=r"cannot load 'hf:.*Parquet") as caught:
+        open_data(f"hf:{folder}")
+    assert "network" not in str(caught.value)
+    assert "Parquet" not in capfd.readouterr().err
+
+
+def test_an_old_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would run programs and unpickle files that come with a data set."""
+    monkeypatch.setattr(datasets, "__version__", "3.6.0")
+    with pytest.raises(UndiffuseError, match=r"datasets 3\.6\.0 may run programs.*update it"):
         open_data("hf:a/b")
 
 

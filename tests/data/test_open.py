@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ def test_names() -> None:
     assert len(open_data("moons(count=30)")) == 30
     assert len(open_data("moons(count=30, noise=0.1)", count=40)) == 40
     assert len(open_data("moons", count=20, size=None)) == 20
-    assert open_data("moons(count=30)").source == "moons(count=30)"  # which opens the same again
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +34,32 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("moons", {"count": 30, "noise": 0.2}),
+        ("moons(count=30, noise=0.2)", {}),
+        ("moons(noise=0.2)", {"count": 30, "size": None}),
+        ("a (1).npz", {"size": 3}),
+        ("a (1).npz (size=3)", {}),
+        ("b(size=2)", {}),  # a folder of that name
+        ("b(size=2)", {"size": 4}),
+        ("b(size=2)(channels=3, size=4)", {}),
+    ],
+)
+def test_what_a_data_set_calls_itself_opens_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, options: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "a (1).npz", images=np.arange(32, dtype=np.uint8).reshape(2, 4, 4))
+    (tmp_path / "b(size=2)").mkdir()
+    Image.new("L", (8, 6), 9).save(tmp_path / "b(size=2)" / "a.png")
+    found = open_data(source, **options)
+    again = open_data(found.source)
+    assert (found.shape, found.fingerprint()) == (again.shape, again.fingerprint())
+    assert again.source == found.source
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         ("digit", "did you mean 'digits'.*built-in: digits, mixture, moons"),
@@ -45,6 +71,11 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("y" * 5000, "no file, folder"),
         ("notes.txt", "cannot read 'notes.txt' as data; it must be a folder of images, an .npz"),
         ("moons(count)", "option=value"),
+        ("moons(name=digits)", "no option 'name'"),
+        ("moons(kind=data.digits)", "no option 'kind'"),
+        ("moons(path=x)", "its path is what stands before the brackets"),
+        ("moon(count=3)", r"no file, folder or built-in data set 'moon\(count=3\)'"),
+        ("no\0folder/x", "no file, folder"),
         ("moons(colour=3)", "colour"),
         ("moons(count=-1)", "count must be a positive integer"),
     ],

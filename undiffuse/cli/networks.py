@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from tyro.conf import Positional, arg
 
-from undiffuse import catalogue
+from undiffuse import calls, catalogue
 from undiffuse.cli.verb import Text, Verb
 from undiffuse.errors import UndiffuseError, unknown
 
@@ -71,7 +71,7 @@ def _rows(text: str, known: type[Any], shape: tuple[int, ...]) -> Iterator[str]:
     """A table: the sizes of a network, or the one that was named."""
     from undiffuse.networks.cost import cost, fitted
 
-    name, options = catalogue.read(text)
+    name, options = calls.read(text)
     yield f"  {'x'.join(map(str, shape)):<14}{'parameters':>12}{'GFLOP':>10}   options"
     alone = "." in name or bool(options)
     for row in [name] if alone else [f"{name}.{size}" for size in known.sizes]:
@@ -83,7 +83,7 @@ def _rows(text: str, known: type[Any], shape: tuple[int, ...]) -> Iterator[str]:
 
 def _family(text: str) -> str:
     """The network itself, without size and options."""
-    return catalogue.read(text)[0].partition(".")[0]
+    return calls.read(text)[0].partition(".")[0]
 
 
 def _usual(known: type[Any]) -> tuple[int, ...]:

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from undiffuse.errors import UndiffuseError
+from undiffuse.errors import UndiffuseError, one_line
+
+LONGEST = 4000  # digits of a number: Python reads no more than 4300
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -21,7 +23,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     (('9', '10'), ('10', '9', 'cat'))
     """
     different = set(names)
-    if all(name.removeprefix("-").isdecimal() for name in different):
+    if all(name.removeprefix("-").isdecimal() and len(name) < LONGEST for name in different):
         return tuple(sorted(different, key=lambda name: (int(name), name)))
     return tuple(sorted(different))
 
@@ -39,6 +41,7 @@ def numbered(chosen: Sequence[str], class_names: Sequence[str], where: str) -> T
     strange = sorted(set(chosen) - set(class_names))
     if strange:
         raise UndiffuseError(
-            f"{where} has samples of '{strange[0]}', a class that the training data do not have"
+            f"{where} has samples of '{one_line(strange[0])}', a class that the training data do"
+            " not have"
         )
     return torch.tensor([number_of[name] for name in chosen], dtype=torch.int64)

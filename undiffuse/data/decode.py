@@ -34,6 +34,7 @@ from undiffuse.errors import UndiffuseError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 2**26  # 67 million: a picture of 8192x8192
+MAX_BYTES = 2**28  # of a file that is read whole
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "F")
 TURNS = {  # EXIF orientation -> what shows the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -111,6 +112,22 @@ def decode(
             plain = square(plain, size)
         pixels = np.array(plain, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[..., None]  # [H, W] -> [H, W, 1]
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        Undecodable: it is missing, no regular file, or too large.
+    """
+    try:
+        with _file(path) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Undecodable(path, f"it cannot be read ({error.strerror or error})") from None
+    if len(data) > MAX_BYTES:
+        raise Undecodable(path, f"it is larger than the limit of {MAX_BYTES:,} bytes")
+    return data
 
 
 @contextmanager

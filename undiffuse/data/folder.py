@@ -112,7 +112,9 @@ def _listing(root: str) -> Listing:
             "none"
         )
     if not (top.images or names or refused):
-        raise UndiffuseError(f"'{shown(root)}' holds no images ({', '.join(SUFFIXES)})")
+        tables = any(name.endswith(".parquet") for name in os.listdir(root))
+        hint = f"; hf:{shown(root)} reads its parquet files" if tables else ""
+        raise UndiffuseError(f"'{shown(root)}' holds no images ({', '.join(SUFFIXES)}){hint}")
     return Listing(names or top.images, classes, refused)
 
 

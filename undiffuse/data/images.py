@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -75,23 +76,33 @@ class ImageFiles(Dataset):
         return from_bytes(torch.from_numpy(chosen))
 
     def _read(self, index: int) -> Pixels:
-        name = self.names[index]
-        path = os.path.join(self.root, name)
-        content = self.content and self.content(name)
-        image = decode(path, content, size=self.size, channels=self.frame[2])
+        path = os.path.join(self.root, self.names[index])
+        image = decode(path, self._bytes(index), size=self.size, channels=self.frame[2])
         if image.shape != self.frame:
             raise Undecodable(path, "its size has changed since the folder was opened")
         return image
 
+    def _bytes(self, index: int) -> bytes | None:
+        if self.content is None:
+            return None
+        name = self.names[index]
+        try:
+            return self.content(name)
+        except Undecodable as error:
+            raise Undecodable(os.path.join(self.root, name), error.reason) from None
+
     def fingerprint(self) -> str:
         """sha256 over name, length and label of every file, and over the bytes of what is none."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         for name, length, label in zip(self.names, self.lengths, labels, strict=True):
             digest.update(os.fsencode(name) + f"\0{length}\0{label}\n".encode())
-        if self.content is not None:
-            for name in self.names:
-                digest.update(self.content(name))
+        for index in range(len(self) if self.content else 0):
+            digest.update(self._bytes(index) or b"")
         return digest.hexdigest()
 
 

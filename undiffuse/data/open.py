@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import json
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from undiffuse import catalogue, pickles
+from undiffuse import calls, catalogue, pickles
 from undiffuse.data.dataset import Dataset
 from undiffuse.errors import UndiffuseError, one_line
 
@@ -34,37 +35,63 @@ def open_data(source: str | os.PathLike[str], **options: Any) -> Dataset:
             be read.
     """
     text = os.fspath(source)
-    options = {key: value for key, value in options.items() if value is not None}
-    found: Dataset = _source(text, options).open()
-    return found if found.source == text else replace(found, source=text)
+    name, written = _split(text)
+    options = {**written, **{key: value for key, value in options.items() if value is not None}}
+    found: Dataset = _source(name, options).open()
+    return replace(found, source=calls.written(name, options))
 
 
-def _source(text: str, options: dict[str, Any]) -> Any:
-    name = text
-    called = re.fullmatch(r"([^()]+)\((.*)\)", text)
-    if called and not os.path.exists(text) and _known(called[1]):
-        name = called[1]
-        options = {**catalogue.arguments(called[2], text), **options}
+def _split(text: str) -> tuple[str, dict[str, Any]]:
+    """A name, and the options in brackets behind it where the whole is not a name itself."""
+    if not text.endswith(")") or _known(text, folders_only=True):
+        return text, {}
+    depth = 0
+    for at in range(len(text) - 1, -1, -1):
+        depth += (text[at] == ")") - (text[at] == "(")
+        if depth == 0:
+            name = text[:at].rstrip()
+            known = name and _known(name)
+            return (name, calls.arguments(text[at + 1 : -1], text)) if known else (text, {})
+    return text, {}
+
+
+def _known(name: str, folders_only: bool = False) -> bool:
+    """Whether there is something of this name; on a hub, anything may be."""
+    scheme, _, rest = name.partition(":")
+    if os.path.exists(name) or name in built_in():
+        return True
+    return scheme in _schemes() and (not folders_only or os.path.isdir(rest))
+
+
+def _source(name: str, options: dict[str, Any]) -> Any:
     if name in built_in():
-        return catalogue.build({"name": name, **options}, FAMILY)
+        return _made(catalogue.load(FAMILY, name), {}, options)
     if name and os.path.exists(name):
         kinds = [catalogue.load(FAMILY, known) for known in catalogue.names(FAMILY)]
         for kind in kinds:
             if kind.accepts(Path(name)):
-                return catalogue.build({"name": kind.name, "path": name, **options}, FAMILY)
+                return _made(kind, {"path": name}, options)
         *readable, last = [kind.reads for kind in kinds if kind.reads]
         reason = pickles.told(Path(name)) or f"it must be {', '.join(readable)} or {last}"
         raise UndiffuseError(f"cannot read '{name}' as data; {reason}")
     scheme, _, rest = name.partition(":")
     if scheme in _schemes() and rest:
-        return catalogue.build({"name": _schemes()[scheme], "path": rest, **options}, FAMILY)
+        return _made(catalogue.load(FAMILY, _schemes()[scheme]), {"path": rest}, options)
     raise _missing(name)
 
 
-def _known(name: str) -> bool:
-    """Whether there is something of this name, so that brackets behind it hold options."""
-    scheme = name.partition(":")[0]
-    return name in built_in() or scheme in _schemes() or os.path.exists(name)
+def _made(kind: type[Any], place: dict[str, str], options: dict[str, Any]) -> Any:
+    what = f"data set '{kind.name}'"
+    if "path" in options:
+        raise UndiffuseError(f"{what}: its path is what stands before the brackets")
+    texts = {
+        key for key, known in inspect.signature(kind).parameters.items() if "str" in str(known)
+    }
+    bare = {  # a column called 7, a revision 1.0
+        key: json.dumps(value) if key in texts and isinstance(value, int | float) else value
+        for key, value in options.items()
+    }
+    return catalogue.made(kind, kind, {**place, **bare}, what)
 
 
 def built_in() -> list[str]:
@@ -87,7 +114,7 @@ def _missing(text: str) -> UndiffuseError:
     folder = os.path.dirname(text)
     try:
         beside = [os.path.join(folder, name) for name in os.listdir(folder or ".")]
-    except OSError:
+    except (OSError, ValueError):  # no such folder, or none that can be: a null byte
         beside = []
     near = difflib.get_close_matches(text, [*built_in(), *beside], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""

@@ -1,4 +1,4 @@
-"""A parquet file: a table, read whole into memory. What its columns mean is told in `table`."""
+"""A parquet file: a table, read whole into memory. What its columns mean is told in `columns`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from undiffuse.data.columns import Wanted, columns
 from undiffuse.data.dataset import Dataset
 from undiffuse.data.source import Source, check_images
-from undiffuse.data.table import Wanted, table_data
-from undiffuse.errors import UndiffuseError
+from undiffuse.data.table import table_data
+from undiffuse.errors import UndiffuseError, one_line
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,25 @@ class Parquet(Source):
             import pyarrow.parquet as parquet
         except ImportError:
             raise UndiffuseError(
-                f"reading '{self.path}' needs pyarrow; install it with pip install"
+                f"reading '{one_line(self.path)}' needs pyarrow; install it with pip install"
                 " undiffuse[parquet]"
             ) from None
-        try:
-            # The file alone, not the columns that folders called "key=value" above it would add.
-            table = parquet.ParquetFile(self.path).read()
-        except Exception as error:  # a damaged file raises ArrowInvalid, OSError, MemoryError ...
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise UndiffuseError(
-                f"cannot read '{self.path}' as parquet ({reason}); it is damaged or of another kind"
-            ) from None
         wanted = Wanted(self.image, self.label, self.size, self.channels)
-        return table_data(table, self.path, wanted)
+        try:
+            with open(self.path, "rb") as opened, parquet.ParquetFile(opened) as file:
+                chosen = columns(file.schema_arrow, wanted, self.path)
+                table = file.read(chosen.names).select(chosen.names)
+        except UndiffuseError:
+            raise
+        except MemoryError:
+            raise UndiffuseError(
+                f"'{one_line(self.path)}' does not fit in memory; 'hf:' before the path of its"
+                " folder reads it from the disk"
+            ) from None
+        except Exception as error:  # a damaged file raises ArrowInvalid, OSError, TypeError ...
+            reason = one_line(str(error).partition("\n")[0]) or type(error).__name__
+            raise UndiffuseError(
+                f"cannot read '{one_line(self.path)}' as parquet ({reason}); it is damaged or of"
+                " another kind"
+            ) from None
+        return table_data(table, chosen, wanted, self.path)

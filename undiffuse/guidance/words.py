@@ -17,12 +17,11 @@ Some options are no plain values. `bad` and `classifier` are written as the path
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from undiffuse import catalogue
+from undiffuse import calls, catalogue
 from undiffuse.errors import UndiffuseError, unknown
 from undiffuse.guidance.options import FAMILY, RUNS, options_of, parameters, spoken
 
@@ -96,16 +95,12 @@ class Words:
     @classmethod
     def read(cls, text: str) -> Self:
         """The guide that a text names."""
-        return cls(*catalogue.read(text))
+        return cls(*calls.read(text))
 
     def __str__(self) -> str:
         """As it is written, the same for the same options."""
-        given = [
-            f"{option}={_text(self.options[option])}"
-            for option in options_of(self.name)
-            if option in self.options
-        ]
-        return f"{self.name}({', '.join(given)})" if given else self.name
+        given = {o: self.options[o] for o in options_of(self.name) if o in self.options}
+        return calls.written(self.name, given)
 
     @property
     def weighed(self) -> bool:
@@ -301,14 +296,3 @@ def _length(weights: Any) -> int:
     if not isinstance(weights, list):
         raise UndiffuseError("the guide composed takes a list of weights: composed(weights=[1, 1])")
     return len(weights)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """2.0 as 2."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

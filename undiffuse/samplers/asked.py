@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from undiffuse import catalogue
+from undiffuse import calls, catalogue
 from undiffuse.errors import UndiffuseError
 from undiffuse.grids.base import Grid
 from undiffuse.samplers.adaptive import Adaptive
@@ -29,7 +29,7 @@ def rule_of(sampler: Sampler | str) -> Sampler:
     """
     if not isinstance(sampler, str):
         return sampler
-    name, options = catalogue.read(sampler)
+    name, options = calls.read(sampler)
     if name == Adaptive.name:
         pair: Sampler = catalogue.made(Adaptive, Adaptive, options, f"sampler '{name}'")
         return pair
