@@ -56,6 +56,44 @@ def test_tables_as_the_hub_keeps_them(tmp_path: Path) -> None:
     assert open_data(f"hf:{tmp_path / 'name'}(size=2)").shape == (1, 2, 2)
 
 
+@pytest.mark.parametrize("written", ["hf:parquet", "hf:./parquet/", "hf:parquet (1)", "hf:."])
+def test_a_folder_is_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Whatever it is called: the library would take some names for those of its readers."""
+    for name in ("parquet", "parquet (1)"):
+        (tmp_path / name).mkdir()
+        part(7, 200).to_parquet(tmp_path / name / "train.parquet")
+    part(1, 2, 3).to_parquet(tmp_path / "other.parquet")
+    monkeypatch.chdir(tmp_path / "parquet" if written == "hf:." else tmp_path)
+    found = open_data(written)
+    assert values(found) == [7, 200]
+    assert values(open_data(f"{written} (size=2)")) == [7, 200]
+
+
+def test_a_configuration_can_be_chosen(tmp_path: Path) -> None:
+    for name, shade in {"a": 1, "2012": 2}.items():
+        (tmp_path / "name" / name).mkdir(parents=True)
+        part(shade, shade).to_parquet(tmp_path / "name" / name / "train.parquet")
+    files = "".join(
+        f'- config_name: "{k}"\n  data_files: {k}/train.parquet\n' for k in ("a", "2012")
+    )
+    (tmp_path / "name" / "README.md").write_text(f"---\nconfigs:\n{files}---\n")
+    assert values(open_data(f"hf:{tmp_path / 'name'}(config=2012)")) == [2, 2]
+    with pytest.raises(UndiffuseError, match=r"pick one among the available configs.*2012"):
+        open_data(f"hf:{tmp_path / 'name'}")
+
+
+def test_an_archive_made_anew_is_read_anew(tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    for shades in ((1, 2), (3, 4)):
+        with zipfile.ZipFile(tmp_path / "name" / "train.zip", "w") as archive:
+            for number, shade in enumerate(shades):
+                Image.new("L", (4, 4), shade).save(tmp_path / "x.png")
+                archive.write(tmp_path / "x.png", f"{number}.png")
+        assert values(open_data(f"hf:{tmp_path / 'name'}")) == list(shades)
+
+
 def test_files_as_the_hub_keeps_them(tmp_path: Path) -> None:
     """Images beside each other: the table has their paths, and they lie in the folder."""
     for name, shade in {"cat/1": 1, "cat/2": 2, "dog/3": 3}.items():

@@ -44,6 +44,8 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("b(size=2)", {}),  # a folder of that name
         ("b(size=2)", {"size": 4}),
         ("b(size=2)(channels=3, size=4)", {}),
+        ("b", {"size": 2}),  # which is written as that folder is called
+        ("c ", {"size": 2}),
     ],
 )
 def test_what_a_data_set_calls_itself_opens_it_again(
@@ -53,6 +55,9 @@ def test_what_a_data_set_calls_itself_opens_it_again(
     np.savez(tmp_path / "a (1).npz", images=np.arange(32, dtype=np.uint8).reshape(2, 4, 4))
     (tmp_path / "b(size=2)").mkdir()
     Image.new("L", (8, 6), 9).save(tmp_path / "b(size=2)" / "a.png")
+    for name, shade in {"b": 1, "c": 2, "c ": 3}.items():
+        (tmp_path / name).mkdir()
+        Image.new("L", (7, 5), shade).save(tmp_path / name / f"{name}.png")
     found = open_data(source, **options)
     again = open_data(found.source)
     assert (found.shape, found.fingerprint()) == (again.shape, again.fingerprint())

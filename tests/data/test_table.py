@@ -144,9 +144,19 @@ class TestLabels:
     def test_a_column_may_be_called_as_a_number(self, tmp_path: Path) -> None:
         table = {"image": [png(1), png(2)], "7": ["a", "b"], "true": ["c", "d"]}
         path = write(tmp_path / "x.parquet", table)
-        found = open_data(f"{path}(label=7)")
-        assert found.class_names == open_data(found.source).class_names == ("a", "b")
+        assert open_data(f"{path}(label=7)").class_names == ("a", "b")
         assert open_data(f"{path}(label=true)").class_names == ("c", "d")
+
+    @pytest.mark.parametrize(
+        "name", ["7", "7.0", "1e3", "-0", "x (m", ":)", "x)(", "a,b", 'say "x"', " x ", "a\nb", "ä"]
+    )
+    def test_a_column_of_any_name_is_found_again(self, tmp_path: Path, name: str) -> None:
+        table = {"image": [png(1), png(2)], "1": ["p", "q"], name: ["a", "b"]}
+        path = write(tmp_path / "x (1).parquet", table)
+        found = open_data(path, label=name)
+        again = open_data(found.source)
+        assert found.class_names == again.class_names == ("a", "b")
+        assert again.source == found.source
 
     def test_none_can_be_asked_for(self, tmp_path: Path) -> None:
         table = {"image": [png(1), png(2)], "label": [[1], [2]]}

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from undiffuse.data.decode import MAX_BYTES, Undecodable, read_file
+from undiffuse.errors import escaped
 
 OPEN = 16  # archives that stay open
 
@@ -27,6 +28,7 @@ class Beside:
 
     def __init__(self, folders: Sequence[str]) -> None:
         self.folders = [os.path.realpath(folder) for folder in folders]
+        self._archive = lru_cache(OPEN)(_archive)  # each data set opens its own, as they are now
 
     def read(self, path: str) -> bytes:
         """The bytes of a file."""
@@ -38,7 +40,7 @@ class Beside:
             return read_file(path)
         if not member.startswith("zip://") or "::" in member:
             raise Undecodable(path, "of archives only .zip is read")
-        return _from_zip(path, archive, member.removeprefix("zip://"))
+        return self._from_zip(path, archive, member.removeprefix("zip://"))
 
     def _holds(self, file: str) -> bool:
         try:
@@ -47,21 +49,19 @@ class Beside:
             return False
         return any(real.is_relative_to(folder) for folder in self.folders)
 
+    def _from_zip(self, path: str, archive: str, member: str) -> bytes:
+        try:
+            opened = self._archive(archive)
+            if opened.getinfo(member).file_size > MAX_BYTES:
+                raise Undecodable(path, f"it is larger than the limit of {MAX_BYTES:,} bytes")
+            with opened.open(member) as file:
+                return file.read(MAX_BYTES)
+        except Undecodable:
+            raise
+        except Exception as error:  # a damaged archive raises nearly any type
+            raise Undecodable(path, f"it cannot be read ({escaped(str(error))})") from None
 
-def _from_zip(path: str, archive: str, member: str) -> bytes:
-    try:
-        opened = _archive(archive)
-        if opened.getinfo(member).file_size > MAX_BYTES:
-            raise Undecodable(path, f"it is larger than the limit of {MAX_BYTES:,} bytes")
-        with opened.open(member) as file:
-            return file.read(MAX_BYTES)
-    except Undecodable:
-        raise
-    except Exception as error:  # a damaged archive raises nearly any type
-        raise Undecodable(path, f"it cannot be read ({error})") from None
 
-
-@lru_cache(OPEN)
 def _archive(path: str) -> zipfile.ZipFile:
     if not os.path.isfile(path):
         raise OSError("it is not a regular file")

@@ -19,11 +19,12 @@ from undiffuse.data.columns import Wanted, columns
 from undiffuse.data.dataset import Dataset
 from undiffuse.data.source import Source, check_images
 from undiffuse.data.table import table_data
-from undiffuse.errors import UndiffuseError, one_line
+from undiffuse.errors import UndiffuseError, escaped, one_line
 
 HELD_OUT = ("test", "validation", "valid", "val")
 ADDRESSES = ("//datasets/", "https://huggingface.co/datasets/")  # as they are copied from a browser
 LOGGERS = ("datasets", "huggingface_hub")
+LONGEST = 240  # letters of what the library says
 LEAST = 5  # the version of `datasets` that runs and unpickles nothing
 
 
@@ -97,8 +98,9 @@ class Hub(Source):
                 " hf:user/name, or hf: and the path of a folder"
             )
         try:
+            name = os.path.abspath(self.place) if local else self.place
             with _quiet():
-                found = datasets.load_dataset(self.place, self.config, revision=self.revision)
+                found = datasets.load_dataset(name, self.config, revision=self.revision)
         # No network, no such name, a wrong one, damaged files ...: nearly any type of exception.
         except Exception as error:
             reason = _reason(error, datasets.exceptions.DatasetGenerationError)
@@ -106,8 +108,14 @@ class Hub(Source):
             raise UndiffuseError(
                 f"cannot load '{one_line(self.source)}' ({reason}){hint}"
             ) from None
-        own = (self.place,) if local else ()
-        return found, (str(datasets.config.HF_DATASETS_CACHE), str(HF_HUB_CACHE), *own)
+        set_up = datasets.config
+        downloads = (
+            HF_HUB_CACHE,
+            set_up.HF_DATASETS_CACHE,
+            set_up.DOWNLOADED_DATASETS_PATH,
+            set_up.EXTRACTED_DATASETS_PATH,
+        )
+        return found, (*map(str, downloads), *((self.place,) if local else ()))
 
 
 def _is_format(name: str) -> bool:
@@ -118,10 +126,11 @@ def _is_format(name: str) -> bool:
 
 
 def _reason(error: BaseException, general: type[BaseException]) -> str:
-    """The first line of what was wrong, behind what the library says in general."""
+    """What was wrong, on one line, behind what the library says in general."""
     while isinstance(error, general) and error.__cause__ is not None:
         error = error.__cause__
-    return one_line(str(error).partition("\n")[0].rstrip(".")) or type(error).__name__
+    text = escaped(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -35,63 +34,54 @@ def open_data(source: str | os.PathLike[str], **options: Any) -> Dataset:
             be read.
     """
     text = os.fspath(source)
-    name, written = _split(text)
-    options = {**written, **{key: value for key, value in options.items() if value is not None}}
-    found: Dataset = _source(name, options).open()
-    return replace(found, source=calls.written(name, options))
+    name, inside = _split(text)
+    kind, place = _found(name)
+    what, takes = f"data set '{kind.name}'", inspect.signature(kind).parameters
+    texts = [option for option, known in takes.items() if "str" in str(known.annotation)]
+    given = {option: value for option, value in options.items() if value is not None}
+    options = {**calls.arguments(inside, text, texts), **given}
+    if "path" in options:
+        raise UndiffuseError(f"{what}: its path is what stands before the brackets")
+    found: Dataset = catalogue.made(kind, kind, {**place, **options}, what).open()
+    written = calls.written(name, options)
+    if options and os.path.exists(written):  # there is something else of this name
+        written = calls.written(f"{name} ", options)
+    return replace(found, source=written)
 
 
-def _split(text: str) -> tuple[str, dict[str, Any]]:
-    """A name, and the options in brackets behind it where the whole is not a name itself."""
-    if not text.endswith(")") or _known(text, folders_only=True):
-        return text, {}
-    depth = 0
-    for at in range(len(text) - 1, -1, -1):
-        depth += (text[at] == ")") - (text[at] == "(")
-        if depth == 0:
-            name = text[:at].rstrip()
-            known = name and _known(name)
-            return (name, calls.arguments(text[at + 1 : -1], text)) if known else (text, {})
-    return text, {}
+def _split(text: str) -> tuple[str, str]:
+    """A name, and what stands in brackets behind it where the whole is not a name itself."""
+    scheme, _, rest = text.partition(":")
+    whole = _is_here(text) or (scheme in _schemes() and os.path.isdir(rest))
+    for at, letter in enumerate(text[:-1]):
+        if whole or letter != "(" or text[-1] != ")" or not calls.closed(text[at + 1 : -1]):
+            continue
+        name = text[:at] if _is_here(text[:at]) else text[:at].rstrip()
+        if _is_here(name) or scheme in _schemes():
+            return name, text[at + 1 : -1]
+    return text, ""
 
 
-def _known(name: str, folders_only: bool = False) -> bool:
-    """Whether there is something of this name; on a hub, anything may be."""
-    scheme, _, rest = name.partition(":")
-    if os.path.exists(name) or name in built_in():
-        return True
-    return scheme in _schemes() and (not folders_only or os.path.isdir(rest))
+def _is_here(name: str) -> bool:
+    return name in built_in() or os.path.exists(name)
 
 
-def _source(name: str, options: dict[str, Any]) -> Any:
+def _found(name: str) -> tuple[type[Any], dict[str, str]]:
+    """The source of this name, and its path if it has one."""
     if name in built_in():
-        return _made(catalogue.load(FAMILY, name), {}, options)
+        return catalogue.load(FAMILY, name), {}
     if name and os.path.exists(name):
         kinds = [catalogue.load(FAMILY, known) for known in catalogue.names(FAMILY)]
         for kind in kinds:
             if kind.accepts(Path(name)):
-                return _made(kind, {"path": name}, options)
+                return kind, {"path": name}
         *readable, last = [kind.reads for kind in kinds if kind.reads]
         reason = pickles.told(Path(name)) or f"it must be {', '.join(readable)} or {last}"
         raise UndiffuseError(f"cannot read '{name}' as data; {reason}")
     scheme, _, rest = name.partition(":")
     if scheme in _schemes() and rest:
-        return _made(catalogue.load(FAMILY, _schemes()[scheme]), {"path": rest}, options)
+        return catalogue.load(FAMILY, _schemes()[scheme]), {"path": rest}
     raise _missing(name)
-
-
-def _made(kind: type[Any], place: dict[str, str], options: dict[str, Any]) -> Any:
-    what = f"data set '{kind.name}'"
-    if "path" in options:
-        raise UndiffuseError(f"{what}: its path is what stands before the brackets")
-    texts = {
-        key for key, known in inspect.signature(kind).parameters.items() if "str" in str(known)
-    }
-    bare = {  # a column called 7, a revision 1.0
-        key: json.dumps(value) if key in texts and isinstance(value, int | float) else value
-        for key, value in options.items()
-    }
-    return catalogue.made(kind, kind, {**place, **bare}, what)
 
 
 def built_in() -> list[str]:

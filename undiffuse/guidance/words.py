@@ -95,7 +95,7 @@ class Words:
     @classmethod
     def read(cls, text: str) -> Self:
         """The guide that a text names."""
-        return cls(*calls.read(text))
+        return cls(*calls.read(text, RUNS))
 
     def __str__(self) -> str:
         """As it is written, the same for the same options."""

@@ -44,7 +44,8 @@ def write_report(
     page = render(**gather(path, device, data))
     file, temporary = path / FILE, path / f".{FILE}.tmp"
     try:
-        temporary.write_text(page, encoding="utf-8")
+        # The name of the data may be any bytes.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
         temporary.replace(file)
     except OSError as error:
         temporary.unlink(missing_ok=True)
