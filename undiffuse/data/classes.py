@@ -28,15 +28,23 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(different))
 
 
-def numbered(chosen: Sequence[str], class_names: Sequence[str], where: str) -> Tensor:
-    """The number of each chosen name among `class_names`, int64 [N].
+def numbered(
+    chosen: Sequence[str], class_names: tuple[str, ...] | None, where: str
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The number of each chosen name, int64 [N], and the names in order; neither if none is chosen.
 
-    >>> numbered(["b", "a", "b"], ["a", "b"], "x").tolist()
-    [1, 0, 1]
+    `class_names` is that order where it is known.
+
+    >>> numbered(["b", "a", "b"], None, "x")
+    (tensor([1, 0, 1]), ('a', 'b'))
 
     Raises:
-        UndiffuseError: a name is not among them.
+        UndiffuseError: a name is not among those known.
     """
+    if not chosen:
+        return None, ()
+    if class_names is None:
+        class_names = in_order(chosen)
     number_of = {name: number for number, name in enumerate(class_names)}
     strange = sorted(set(chosen) - set(class_names))
     if strange:
@@ -44,4 +52,4 @@ def numbered(chosen: Sequence[str], class_names: Sequence[str], where: str) -> T
             f"{where} has samples of '{one_line(strange[0])}', a class that the training data do"
             " not have"
         )
-    return torch.tensor([number_of[name] for name in chosen], dtype=torch.int64)
+    return torch.tensor([number_of[name] for name in chosen], dtype=torch.int64), class_names

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undiffuse.data.classes import in_order, numbered
+from undiffuse.data.classes import numbered
 from undiffuse.data.dataset import Dataset, Skipped, from_bytes
 from undiffuse.data.decode import Header, Undecodable, decode, header, shown
 from undiffuse.errors import UndiffuseError
@@ -149,7 +149,7 @@ def image_files(
     """
     found = scan(root, names, refused, size=size, channels=channels, content=content)
     chosen = [classes[number] for number in found.good if classes]
-    known = in_order(chosen) if class_names is None else class_names
+    labels, class_names = numbered(chosen, class_names, f"'{shown(root)}'")
     return ImageFiles(
         source=source,
         root=root,
@@ -160,8 +160,8 @@ def image_files(
         pixels=found.pixels,
         kept=found.kept,
         content=content,
-        labels=numbered(chosen, known, f"'{shown(root)}'") if chosen else None,
-        class_names=known if chosen else (),
+        labels=labels,
+        class_names=class_names,
         skipped=found.skipped,
     )
 

@@ -46,7 +46,7 @@ def open_data(source: str | os.PathLike[str], **options: Any) -> Dataset:
     written = calls.written(name, options)
     if options and os.path.exists(written):  # there is something else of this name
         written = calls.written(f"{name} ", options)
-    return replace(found, source=written)
+    return found if found.source == written else replace(found, source=written)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -71,16 +71,15 @@ def _found(name: str) -> tuple[type[Any], dict[str, str]]:
     if name in built_in():
         return catalogue.load(FAMILY, name), {}
     if name and os.path.exists(name):
-        kinds = [catalogue.load(FAMILY, known) for known in catalogue.names(FAMILY)]
-        for kind in kinds:
+        for kind in _kinds():
             if kind.accepts(Path(name)):
                 return kind, {"path": name}
-        *readable, last = [kind.reads for kind in kinds if kind.reads]
+        *readable, last = [kind.reads for kind in _kinds() if kind.reads]
         reason = pickles.told(Path(name)) or f"it must be {', '.join(readable)} or {last}"
         raise UndiffuseError(f"cannot read '{name}' as data; {reason}")
     scheme, _, rest = name.partition(":")
     if scheme in _schemes() and rest:
-        return catalogue.load(FAMILY, _schemes()[scheme]), {"path": rest}
+        return _schemes()[scheme], {"path": rest}
     raise _missing(name)
 
 
@@ -90,14 +89,16 @@ def built_in() -> list[str]:
     >>> built_in()
     ['digits', 'mixture', 'moons']
     """
-    kinds = [catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)]
-    return [kind.name for kind in kinds if not (kind.reads or kind.scheme)]
+    return [kind.name for kind in _kinds() if not (kind.reads or kind.scheme)]
 
 
-def _schemes() -> dict[str, str]:
+def _kinds() -> list[type[Any]]:
+    return [catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)]
+
+
+def _schemes() -> dict[str, type[Any]]:
     """The sources whose data have names of their own, by what stands before such a name."""
-    kinds = [catalogue.load(FAMILY, name) for name in catalogue.names(FAMILY)]
-    return {kind.scheme: kind.name for kind in kinds if kind.scheme}
+    return {kind.scheme: kind for kind in _kinds() if kind.scheme}
 
 
 def _missing(text: str) -> UndiffuseError:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from undiffuse.data.beside import Beside
-from undiffuse.data.classes import in_order, numbered
+from undiffuse.data.classes import numbered
 from undiffuse.data.columns import VECTORS, Columns, Wanted, is_whole
 from undiffuse.data.dataset import Dataset, InMemory
 from undiffuse.data.decode import Undecodable, shown
@@ -54,10 +54,8 @@ def table_data(
             classes, class_names = (classes if like.classes else []), like.class_names
         if chosen.image is None:
             vectors = torch.from_numpy(_vectors(table, chosen, wanted, where))
-            known = in_order(classes) if class_names is None else class_names
-            labels = numbered(classes, known, f"'{one_line(where)}'") if classes else None
-            known = known if classes else ()
-            return InMemory(vectors, source=source, labels=labels, class_names=known)
+            labels, class_names = numbered(classes, class_names, f"'{one_line(where)}'")
+            return InMemory(vectors, source=source, labels=labels, class_names=class_names)
     except MemoryError:
         raise UndiffuseError(f"'{one_line(where)}' does not fit in memory") from None
     except (ValueError, TypeError) as error:  # such as ArrowInvalid, UnicodeDecodeError
